@@ -1,0 +1,1 @@
+"""tpsim: capacity planning by simulation."""

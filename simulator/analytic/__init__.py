@@ -1,0 +1,1 @@
+"""Closed-form answers for queues, networks of queues and caches."""

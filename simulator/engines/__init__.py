@@ -1,0 +1,1 @@
+"""Engines: each interprets a Program and returns Records."""

@@ -1,0 +1,70 @@
+"""Balancers: functions that choose a replica for a token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from simulator.engines.simpy.stations import PoolStation
+from simulator.engines.simpy.tokens import Token
+from simulator.program.program import Balancer, Policy
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+Choice = Callable[[Token], int]
+
+
+def balancer_of(engine: Engine, spec: Balancer, draws: list[Callable[[Token], float]]) -> Choice:
+    """The choice function of a balancer, with its own round-robin position."""
+    count = len(spec.pools)
+    pools = [engine.stations[number] for number in spec.pools]
+    if spec.policy is Policy.ROUND_ROBIN:
+        return _round_robin(count)
+    if spec.policy is Policy.RANDOM:
+        draw = draws[spec.draw]
+        return lambda token: int(draw(token) * count)
+    assert all(isinstance(pool, PoolStation) for pool in pools)
+    if spec.policy is Policy.LEAST_OUTSTANDING:
+        return _least_outstanding(pools)  # type: ignore[arg-type]
+    return _power_of_two(pools, draws[spec.draw])  # type: ignore[arg-type]
+
+
+def _round_robin(count: int) -> Choice:
+    position = count - 1
+
+    def choose(token: Token) -> int:
+        nonlocal position
+        position = (position + 1) % count
+        return position
+
+    return choose
+
+
+def _least_outstanding(pools: list[PoolStation]) -> Choice:
+    count = len(pools)
+    position = count - 1
+
+    def choose(token: Token) -> int:
+        nonlocal position
+        best = (position + 1) % count
+        for step in range(2, count + 1):
+            candidate = (position + step) % count
+            if pools[candidate].outstanding < pools[best].outstanding:
+                best = candidate
+        position = best
+        return best
+
+    return choose
+
+
+def _power_of_two(pools: list[PoolStation], draw: Callable[[Token], float]) -> Choice:
+    count = len(pools)
+
+    def choose(token: Token) -> int:
+        pair = int(draw(token) * (count * (count - 1)))
+        first, second = pair // (count - 1), pair % (count - 1)
+        second += second >= first
+        return second if pools[second].outstanding < pools[first].outstanding else first
+
+    return choose

@@ -1,0 +1,133 @@
+"""The reference engine: interprets a Program on a SimPy environment.
+
+Written to be read as the specification in code; the rule numbers are those of `simulator.program`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import simpy
+
+from simulator.engines.simpy.interpreter import Interpreter
+from simulator.engines.simpy.recorder import Recorder
+from simulator.engines.simpy.sources import Source, source_of
+from simulator.engines.simpy.stations import Serve, Station, station_of
+from simulator.engines.simpy.tokens import Request, Token
+from simulator.engines.simpy.unwinding import Unwinder
+from simulator.program.program import Program
+from simulator.records import COMPLETED, Records
+from simulator.streams import Streams
+
+Process = Callable[[simpy.Environment], Serve]
+
+
+class Engine:
+    """One run of a Program: the clock, the tokens that are ready, and the parts that act on them."""
+
+    def __init__(self, program: Program, streams: Streams, processes: Mapping[str, Process]) -> None:
+        self.program = program
+        self.environment = simpy.Environment()
+        self.streams = streams
+        self.ready: deque[Token] = deque()
+        serves = {name: process(self.environment) for name, process in processes.items()}
+        self.stations: list[Station] = [station_of(self, spec, serves) for spec in program.stations]
+        self.unwinder = Unwinder(self)
+        self.fail = self.unwinder.fail
+        self.recorder = Recorder(self)
+        self.interpreter = Interpreter(self)
+        self.run = self.interpreter.run
+        self.sources: list[Source] = [source_of(self, n) for n in range(len(program.workloads))]
+
+    def simulate(self, duration: float, windows: int) -> None:
+        """Run from 0 to `duration` seconds, sampling the stations at `windows` equal steps."""
+        self.recorder.sample(0.0)
+        self._schedule_sample(duration / windows, windows)
+        for source in self.sources:
+            source.start()
+        self.environment.run(until=duration)
+        self.recorder.sample(duration)
+
+    def _schedule_sample(self, window: float, left: int) -> None:
+        if left > 1:
+            self.after(window, self._sample, (window, left - 1))
+
+    def _sample(self, state: tuple[float, int]) -> None:
+        self.recorder.sample(self.environment.now)
+        self._schedule_sample(*state)
+
+    def after(self, delay: float, action: Callable[[Any], object], argument: Any) -> simpy.Timeout:
+        """Schedule action(argument) in `delay` seconds (rule 1)."""
+        timer = simpy.Timeout(self.environment, delay, (action, argument))
+        timer.callbacks.append(self._happen)
+        return timer
+
+    def _happen(self, event: simpy.Event) -> None:
+        action, argument = event.value
+        action(argument)
+        if self.ready:
+            self._run_ready()
+
+    def _run_ready(self) -> None:
+        """Run woken tokens, first in first out (rule 2)."""
+        ready = self.ready
+        while ready:
+            token = ready.popleft()
+            if token.alive:
+                self.run(token)
+
+    def when(self, event: simpy.Event, action: Callable[[Any], object], argument: Any) -> None:
+        """Call action(argument) when an event of a user's own process happens."""
+
+        def happen(_: simpy.Event) -> None:
+            action(argument)
+            self._run_ready()
+
+        event.callbacks.append(happen)
+
+    @staticmethod
+    def cancel_timer(timer: simpy.Timeout) -> None:
+        """Let a scheduled event pass without effect."""
+        timer.callbacks.clear()
+
+    def wake(self, token: Token) -> None:
+        """Let a token go on after those already woken."""
+        self.ready.append(token)
+
+    def start_request(self, workload: int, number: int, user: int) -> None:
+        """Let request `number` of a workload come now."""
+        spec = self.program.workloads[workload]
+        now = self.environment.now
+        request = Request(workload, number, user, now)
+        token = Token(request, 0, [0] * spec.frame_size, [0.0] * (2 * len(spec.components)))
+        if len(spec.entries) > 1:
+            request.operation = int(self.interpreter.draws[spec.choice](token))
+        token.pc = spec.entries[request.operation].pc
+        self.recorder.workloads[workload].arrive(token, now)
+        self.run(token)
+
+    def end_request(self, token: Token, outcome: int = COMPLETED) -> None:
+        """Record a request that completed or failed, then let its user think (rule 3)."""
+        request = token.request
+        self.recorder.workloads[request.workload].end(token, self.environment.now, outcome)
+        self.sources[request.workload].request_ended(request)
+
+
+def simulate(
+    program: Program,
+    duration: float,
+    seed: int,
+    replication: int = 0,
+    windows: int = 200,
+    processes: Mapping[str, Process] | None = None,
+) -> Records:
+    """Run a Program on SimPy for `duration` seconds and return its Records.
+
+    `processes` gives each external station, by name, a function of the environment that returns the station's
+    serve function: a generator function of a `Job`. Raises `UsageError` where one is missing.
+    """
+    engine = Engine(program, Streams(seed, replication), processes or {})
+    engine.simulate(duration, windows)
+    return engine.recorder.records(seed, replication, duration)

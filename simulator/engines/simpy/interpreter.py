@@ -1,0 +1,319 @@
+"""The interpreter: every instruction becomes a step, a small function of a token.
+
+A step returns True where the token goes on at its `pc`, False where it blocks or ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from simulator.distributions import Constant
+from simulator.engines.simpy.balancers import balancer_of
+from simulator.engines.simpy.tokens import OpenScope, Token
+from simulator.engines.simpy.unwinding import release_holds
+from simulator.program import instructions as ops
+from simulator.program.instructions import NO_REGISTER, Place
+from simulator.program.program import Draw
+from simulator.streams import Stream
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+Step = Callable[[Token], bool]
+DRAW_NUMBERS_PER_MESSAGE = 1 << 20
+
+
+class Passing:
+    """Where tokens are that let time pass."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def now(self) -> float:
+        """The present time."""
+        return self.engine.environment.now
+
+    def enter(self, token: Token, delay: float, component: int) -> bool:
+        """Block a token for `delay` seconds."""
+        token.at = self
+        token.since = self.engine.environment.now
+        token.component = component
+        token.timer = self.engine.after(delay, self._complete, token)
+        return False
+
+    def _leave(self, token: Token) -> None:
+        token.served(self.engine.environment.now)
+        token.at = token.timer = None
+
+    def _complete(self, token: Token) -> None:
+        self._leave(token)
+        self.engine.run(token)
+
+    def withdraw(self, token: Token) -> None:
+        """Stop waiting."""
+        assert token.timer is not None
+        self.engine.cancel_timer(token.timer)
+        self._leave(token)
+
+
+class Interpreter:
+    """Turns a Program's instructions into steps and runs tokens over them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        program = engine.program
+        self.passing = Passing(engine)
+        self.draws = [self._sampler(draw) for draw in program.draws]
+        self.balancers = [balancer_of(engine, spec, self.draws) for spec in program.balancers]
+        self.steps: list[Step] = [
+            getattr(self, f"_{type(instruction).__name__}")(instruction, pc + 1)
+            for pc, instruction in enumerate(program.instructions)
+        ]
+
+    def run(self, token: Token) -> None:
+        """Run a token until it blocks or ends."""
+        steps = self.steps
+        while steps[token.pc](token):
+            pass
+
+    def _sampler(self, draw: Draw) -> Callable[[Token], float]:
+        """The function that draws for a token (rule 8)."""
+        if isinstance(draw.distribution, Constant):
+            value = draw.distribution.value
+            return lambda token: value
+        at = Stream(self.engine.streams, draw.stream, draw.distribution).at
+        counter = draw.counter
+        if counter == NO_REGISTER:
+            return lambda token: at(token.request.number, token.frame[0])
+
+        def counted(token: Token) -> float:
+            number = token.frame[counter]
+            token.frame[counter] = number + 1
+            return at(token.request.number, token.frame[0] + number)
+
+        return counted
+
+    def _station(self, place: Place) -> Callable[[Token], Any]:
+        stations = [self.engine.stations[number] for number in place.stations]
+        register = place.register
+        if register == NO_REGISTER:
+            only = stations[0]
+            return lambda token: only
+        return lambda token: stations[token.frame[register]]
+
+    def _visit(self, instruction: ops.Work | ops.Acquire | ops.TakeTokens, following: int) -> Step:
+        amount, component = self.draws[instruction.amount], instruction.component
+        station = self._station(instruction.place)
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            return station(token).enter(token, amount(token), component)  # type: ignore[no-any-return]
+
+        return step
+
+    _Work = _Acquire = _TakeTokens = _visit
+
+    def _Release(self, instruction: ops.Release, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.pc = following
+            release_holds(token, len(token.holds) - 1)
+            return True
+
+        return step
+
+    def _Delay(self, instruction: ops.Delay, following: int) -> Step:
+        amount, component = self.draws[instruction.amount], instruction.component
+        enter = self.passing.enter
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            return enter(token, amount(token), component)
+
+        return step
+
+    def _DrawInto(self, instruction: ops.DrawInto, following: int) -> Step:
+        register, draw = instruction.register, self.draws[instruction.draw]
+
+        def step(token: Token) -> bool:
+            token.frame[register] = int(draw(token))
+            token.pc = following
+            return True
+
+        return step
+
+    def _Lookup(self, instruction: ops.Lookup, following: int) -> Step:
+        store, register, miss = self._station(instruction.place), instruction.key_register, instruction.miss
+
+        def step(token: Token) -> bool:
+            token.pc = following if store(token).lookup(token.frame[register]) else miss
+            return True
+
+        return step
+
+    def _Insert(self, instruction: ops.Insert, following: int) -> Step:
+        store, register = self._station(instruction.place), instruction.key_register
+
+        def step(token: Token) -> bool:
+            store(token).insert(token.frame[register])
+            token.pc = following
+            return True
+
+        return step
+
+    def _Choose(self, instruction: ops.Choose, following: int) -> Step:
+        draw, targets = self.draws[instruction.draw], instruction.targets
+
+        def step(token: Token) -> bool:
+            token.pc = targets[int(draw(token))]
+            return True
+
+        return step
+
+    def _Jump(self, instruction: ops.Jump, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.pc = instruction.target
+            return True
+
+        return step
+
+    def _child(self, token: Token, pc: int, frame: list[int]) -> Token:
+        child = Token(token.request, pc, frame, [0.0] * len(token.times))
+        self.engine.wake(child)
+        return child
+
+    @staticmethod
+    def _own_frame(token: Token, counter: int) -> list[int]:
+        """A copy of the frame whose draws no other copy shares."""
+        frame = list(token.frame)
+        if counter != NO_REGISTER:
+            frame[0] = (token.frame[0] + token.frame[counter]) * DRAW_NUMBERS_PER_MESSAGE
+            token.frame[counter] += 1
+        return frame
+
+    def _Fork(self, instruction: ops.Fork, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.pc = following
+            token.need = instruction.need
+            token.detaches = instruction.detach
+            for target in instruction.targets:
+                shared = token.frame
+                frame = self._own_frame(token, instruction.counter) if instruction.detach else shared
+                branch = self._child(token, target, frame)
+                branch.parent = token
+                token.branches.append(branch)
+            return False
+
+        return step
+
+    def _Publish(self, instruction: ops.Publish, following: int) -> Step:
+        def step(token: Token) -> bool:
+            message = self._child(token, instruction.target, self._own_frame(token, instruction.counter))
+            message.detached = True
+            token.pc = following
+            return True
+
+        return step
+
+    def _Select(self, instruction: ops.Select, following: int) -> Step:
+        register, choose = instruction.register, self.balancers[instruction.balancer]
+
+        def step(token: Token) -> bool:
+            token.frame[register] = choose(token)
+            token.pc = following
+            return True
+
+        return step
+
+    def _Clear(self, instruction: ops.Clear, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.frame[instruction.register] = 0
+            token.pc = following
+            return True
+
+        return step
+
+    def _Loop(self, instruction: ops.Loop, following: int) -> Step:
+        register, count, leave = instruction.register, self.draws[instruction.count], instruction.exit
+
+        def step(token: Token) -> bool:
+            times = int(count(token) + 0.5)
+            token.frame[register] = times
+            token.pc = following if times > 0 else leave
+            return True
+
+        return step
+
+    def _Next(self, instruction: ops.Next, following: int) -> Step:
+        register, body = instruction.register, instruction.body
+
+        def step(token: Token) -> bool:
+            token.frame[register] -= 1
+            token.pc = body if token.frame[register] > 0 else following
+            return True
+
+        return step
+
+    def _Scope(self, instruction: ops.Scope, following: int) -> Step:
+        timeout = None if instruction.timeout is None else self.draws[instruction.timeout]
+        engine, expire = self.engine, self.engine.unwinder.expire
+
+        def step(token: Token) -> bool:
+            scope = OpenScope(instruction.handler, len(token.holds), instruction.reason)
+            token.scopes.append(scope)
+            if timeout is not None:
+                scope.timer = engine.after(timeout(token), expire, (token, scope))
+            token.pc = following
+            return True
+
+        return step
+
+    def _EndScope(self, instruction: ops.EndScope, following: int) -> Step:
+        cancel_timer = self.engine.cancel_timer
+
+        def step(token: Token) -> bool:
+            timer = token.scopes.pop().timer
+            if timer is not None:
+                cancel_timer(timer)
+            token.pc = following
+            return True
+
+        return step
+
+    def _Retry(self, instruction: ops.Retry, following: int) -> Step:
+        register, jitter, draw = instruction.register, instruction.jitter, self.draws[instruction.draw]
+        fail, enter = self.engine.unwinder.fail, self.passing.enter
+
+        def step(token: Token) -> bool:
+            retries = token.frame[register]
+            if retries >= len(instruction.delays):
+                return fail(token, token.reason)
+            token.frame[register] = retries + 1
+            token.request.retries += 1
+            token.pc = instruction.target
+            delay = instruction.delays[retries] * (1.0 - jitter * draw(token))
+            return enter(token, delay, instruction.component)
+
+        return step
+
+    def _Fail(self, instruction: ops.Fail, following: int) -> Step:
+        fail = self.engine.unwinder.fail
+
+        def step(token: Token) -> bool:
+            return fail(token, token.reason if instruction.reason is None else instruction.reason)
+
+        return step
+
+    def _End(self, instruction: ops.End, following: int) -> Step:
+        unwinder, end_request = self.engine.unwinder, self.engine.end_request
+
+        def step(token: Token) -> bool:
+            if token.parent is not None:
+                unwinder.branch_ended(token, token.parent)
+            elif token.detached:
+                token.alive = False
+            else:
+                end_request(token)
+            return False
+
+        return step

@@ -1,0 +1,100 @@
+"""The recorder: request rows and station samples, collected as flat arrays while the simulation runs."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from simulator.engines.simpy.tokens import Token
+from simulator.records import COMPLETED, IN_FLIGHT, Records, RequestTable
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+
+class WorkloadRecorder:
+    """Rows and counts of one workload; `live` holds the root tokens of requests in flight."""
+
+    def __init__(self) -> None:
+        self.rows = array("d")
+        self.live: dict[Token, None] = {}
+        self.arrived = self.completed = self.failed = 0
+        self.population_area = 0.0
+        self.last = 0.0
+
+    def account(self, now: float) -> None:
+        """Bring the integral of the number of requests in flight up to now."""
+        self.population_area += (now - self.last) * len(self.live)
+        self.last = now
+
+    def arrive(self, token: Token, now: float) -> None:
+        """A request has come."""
+        self.account(now)
+        self.arrived += 1
+        self.live[token] = None
+
+    def end(self, token: Token, now: float, outcome: int) -> None:
+        """A request has completed (outcome COMPLETED) or failed."""
+        self.account(now)
+        del self.live[token]
+        if outcome == COMPLETED:
+            self.completed += 1
+        else:
+            self.failed += 1
+        self._write(token, now, outcome)
+
+    def _write(self, token: Token, end: float, outcome: int) -> None:
+        request = token.request
+        self.rows.extend(
+            (request.number, request.operation, request.arrival, end, outcome, request.retries)
+        )
+        self.rows.extend(token.times)
+
+    def write_in_flight(self) -> None:
+        """Write the requests that the end of the run cuts off."""
+        for token in self.live:
+            self._write(token, float("nan"), IN_FLIGHT)
+
+    def sample(self, now: float) -> tuple[float, ...]:
+        """The workload's fields, see `simulator.records.WORKLOAD_FIELDS`."""
+        self.account(now)
+        return self.population_area, self.arrived, self.completed, self.failed
+
+
+class Recorder:
+    """All that a run leaves behind."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.workloads = [WorkloadRecorder() for _ in engine.program.workloads]
+        self.times: list[float] = []
+        self.station_samples: list[list[tuple[float, ...]]] = []
+        self.workload_samples: list[list[tuple[float, ...]]] = []
+
+    def sample(self, now: float) -> None:
+        """Sample every station and workload."""
+        self.times.append(now)
+        self.station_samples.append([station.sample() for station in self.engine.stations])
+        self.workload_samples.append([workload.sample(now) for workload in self.workloads])
+
+    def records(self, seed: int, replication: int, duration: float) -> Records:
+        """The run's records."""
+        program = self.engine.program
+        tables = []
+        for spec, workload in zip(program.workloads, self.workloads, strict=True):
+            workload.write_in_flight()
+            operations = tuple(entry.operation for entry in spec.entries)
+            rows = np.frombuffer(workload.rows, dtype=np.float64)
+            tables.append(RequestTable.from_rows(spec.name, operations, spec.components, rows))
+        return Records(
+            seed=seed,
+            replication=replication,
+            duration=duration,
+            engine="simpy",
+            requests=tuple(tables),
+            times=np.array(self.times),
+            stations=np.array(self.station_samples, dtype=np.float64).reshape(len(self.times), -1, 9),
+            workloads=np.array(self.workload_samples, dtype=np.float64).reshape(len(self.times), -1, 4),
+        )

@@ -1,0 +1,79 @@
+"""Requests and the tokens that walk their programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simpy import Timeout
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.stations import PoolStation, Position
+
+
+class Request:
+    """One request of a workload; `user` is the closed workload's user who waits for it."""
+
+    __slots__ = ("arrival", "number", "operation", "retries", "user", "workload")
+
+    def __init__(self, workload: int, number: int, user: int, arrival: float) -> None:
+        self.workload = workload
+        self.number = number
+        self.user = user
+        self.arrival = arrival
+        self.operation = 0
+        self.retries = 0
+
+
+@dataclass(slots=True)
+class OpenScope:
+    """A scope that a token is inside: where to go when it fails, and how much to undo."""
+
+    handler: int
+    holds: int
+    reason: int
+    timer: Timeout | None = None
+
+
+class Token:
+    """One thread of control of a request.
+
+    `times` holds (wait, service) of each component in turn. `at` is where the token is blocked, None while it
+    runs or is about to; `since`, `amount`, `component` and `timer` belong to that place.
+    """
+
+    __slots__ = (
+        "alive", "amount", "at", "branches", "component", "detached", "detaches", "frame", "holds", "mark",
+        "need", "parent", "pc", "reason", "request", "scopes", "since", "timer", "times",
+    )  # fmt: skip
+
+    def __init__(self, request: Request, pc: int, frame: list[int], times: list[float]) -> None:
+        self.request = request
+        self.pc = pc
+        self.frame = frame
+        self.times = times
+        self.parent: Token | None = None
+        self.detached = False
+        self.alive = True
+        self.scopes: list[OpenScope] = []
+        self.holds: list[tuple[PoolStation, float]] = []
+        self.branches: list[Token] = []
+        self.need = 0
+        self.detaches = False
+        self.reason = 0
+        self.at: Position | None = None
+        self.since = 0.0
+        self.amount = 0.0
+        self.component = 0
+        self.timer: Timeout | None = None
+        self.mark: list[object] = []
+
+    def waited(self, now: float) -> None:
+        """Account the time since `since` as waiting, and start afresh from now."""
+        self.times[2 * self.component] += now - self.since
+        self.since = now
+
+    def served(self, now: float) -> None:
+        """Account the time since `since` as service, and start afresh from now."""
+        self.times[2 * self.component + 1] += now - self.since
+        self.since = now

@@ -1,0 +1,123 @@
+"""Failure, time-out and cancellation: undoing what a token was in the middle of (rule 7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.engines.simpy.tokens import OpenScope, Token
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+
+class Unwinder:
+    """Ends scopes, forks and tokens early."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def fail(self, token: Token, reason: int) -> bool:
+        """Unwind a token that is not blocked to its innermost scope; True where it goes on in the handler."""
+        token.reason = reason
+        if token.scopes:
+            self._close(token, token.scopes.pop())
+            return True
+        release_holds(token)
+        token.alive = False
+        if token.parent is not None:
+            self._branch_failed(token, token.parent)
+        elif not token.detached:
+            self.engine.end_request(token, 1 + reason)
+        return False
+
+    def expire(self, expired: tuple[Token, OpenScope]) -> None:
+        """A scope's timer has fired: interrupt the token and go on in the handler."""
+        token, scope = expired
+        token.reason = scope.reason
+        scope.timer = None
+        self._interrupt(token)
+        while (inner := token.scopes.pop()) is not scope:
+            self._stop_timer(inner)
+        self._close(token, scope)
+        self.engine.run(token)
+
+    def _close(self, token: Token, scope: OpenScope) -> None:
+        self._stop_timer(scope)
+        release_holds(token, scope.holds)
+        token.pc = scope.handler
+
+    def _stop_timer(self, scope: OpenScope) -> None:
+        if scope.timer is not None:
+            self.engine.cancel_timer(scope.timer)
+
+    def _interrupt(self, token: Token) -> None:
+        if token.branches:
+            first = token.branches[0]
+            self._abandon_branches(token)
+            adopt_times(token, first)
+        elif token.at is not None:
+            token.at.withdraw(token)
+
+    def cancel(self, token: Token) -> None:
+        """End a blocked or woken token and everything below it."""
+        token.alive = False
+        self._interrupt(token)
+        for scope in reversed(token.scopes):
+            self._stop_timer(scope)
+        release_holds(token)
+
+    def _abandon_branches(self, token: Token) -> None:
+        branches, token.branches = token.branches, []
+        for branch in branches:
+            if token.detaches:
+                self._detach(branch)
+            else:
+                self.cancel(branch)
+
+    def _detach(self, branch: Token) -> None:
+        """Let a branch go on by itself; the time that it has spent so far stays with its parent too."""
+        branch.parent = None
+        branch.detached = True
+
+    def branch_ended(self, branch: Token, parent: Token) -> None:
+        """A branch has done its work: end the fork if it was the last one needed."""
+        branch.alive = False
+        parent.branches.remove(branch)
+        parent.need -= 1
+        if parent.need == 0:
+            self._abandon_branches(parent)
+            adopt_times(parent, branch)
+            self.engine.wake(parent)
+
+    def _branch_failed(self, branch: Token, parent: Token) -> None:
+        parent.branches.remove(branch)
+        if len(parent.branches) >= parent.need:
+            return
+        self._abandon_branches(parent)
+        adopt_times(parent, branch)
+        if self.fail(parent, branch.reason):
+            self.engine.wake(parent)
+
+
+def release_holds(token: Token, keep: int = 0) -> None:
+    """Release all but the first `keep` things that a token holds, the last acquired first."""
+    while len(token.holds) > keep:
+        pool, amount = token.holds.pop()
+        pool.release(amount)
+
+
+def adopt_times(token: Token, branch: Token) -> None:
+    """Add the time that a branch has spent to its parent's (rule 9)."""
+    for i, spent in enumerate(spent_so_far(branch)):
+        token.times[i] += spent
+
+
+def spent_so_far(token: Token) -> list[float]:
+    """A token's times; an unfinished visit (of a branch that goes on detached) counts as waiting."""
+    times = list(token.times)
+    if token.branches:
+        for i, spent in enumerate(spent_so_far(token.branches[0])):
+            times[i] += spent
+    elif token.at is not None:
+        times[2 * token.component] += token.at.now() - token.since
+    return times

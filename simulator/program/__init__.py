@@ -1,0 +1,23 @@
+"""The narrow waist: a Program is what a model becomes and what every engine interprets, to the same trajectory.
+
+Rules that fix a trajectory:
+
+1. An event is scheduled by a delay from now; its time is `now + delay` in double precision. Events happen in the
+   order of (time, order of scheduling). A cancelled event does not happen. The run ends before the first event at
+   or after its duration.
+2. Within an event one token runs until it blocks or ends. Tokens woken meanwhile (a pool unit came free, a fork
+   ended, a branch started) wait in one ready queue, first in first out, and run before the next event.
+3. An arrival schedules the next arrival of its workload before its request runs. A closed workload's user
+   schedules its next think time when its request ends, after the request is recorded.
+4. A server that completes a job starts the next waiting one, and schedules its completion, before the completed
+   token goes on. A sharing station reschedules its next completion whenever a job joins or leaves; of jobs that
+   finish together the one that joined first leaves first, each in an event of its own.
+5. Sharing keeps a virtual time V, the work that every job present has received, advanced on each change by
+   `(now - last) * capacity(n) / n`, set to the leaving job's mark when a job completes, and to 0 when the station empties.
+6. A pool grants its queue in strict order: a large request at its head holds back small ones behind it.
+7. When a scope's timer fires, or a failure reaches the scope: the token's branches are cancelled in order, then it
+   leaves its station, then units are released in reverse order of acquisition, then its handler runs.
+8. A draw is a function of (seed, replication, stream name, request number, draw number) only.
+9. A request's time is accounted to components as it passes, waiting and service apart. A fork's time is that of the
+   branch that ended it; a cancelled fork's, that of its first unfinished branch. So components add up to the whole.
+"""

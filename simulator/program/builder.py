@@ -1,0 +1,213 @@
+"""Builder: what a lowering rule calls to add stations, draws and instructions to a Program under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+
+from simulator.distributions import Constant, Discrete, Distribution, StandardUniform
+from simulator.program.instructions import (
+    NO_REGISTER,
+    Choose,
+    Clear,
+    DrawInto,
+    End,
+    EndScope,
+    Fail,
+    Fork,
+    Instruction,
+    Jump,
+    Loop,
+    Next,
+    Place,
+    Publish,
+    Release,
+    Retry,
+    Scope,
+    Select,
+)
+from simulator.program.arrivals import Arrivals
+from simulator.program.program import (
+    REASONS,
+    TIMEOUT,
+    Balancer,
+    Draw,
+    Entry,
+    Policy,
+    Program,
+    Users,
+    Workload,
+)
+from simulator.program.stations import Station
+
+MOST_INSTRUCTIONS = 200_000
+
+
+class TooLargeError(ValueError):
+    """The model's calls expand to more instructions than any sensible model has."""
+
+
+class Builder:
+    """Collects a Program; `workload` opens the context in which code is emitted."""
+
+    def __init__(self) -> None:
+        self.stations: list[Station] = []
+        self.draws: list[Draw] = []
+        self.instructions: list[Instruction] = []
+        self.balancers: list[Balancer] = []
+        self.workloads: list[Workload] = []
+        self.reasons = list(REASONS)
+        self._labels: list[int] = []
+        self._constants: dict[float, int] = {}
+        self._names: dict[str, int] = {}
+        self._path: list[str] = []
+        self._components: dict[str, int] = {}
+        self._frame_size = 1
+        self._repeating = 0
+
+    def station(self, station: Station) -> int:
+        """Add a station and return its number."""
+        self.stations.append(station)
+        return len(self.stations) - 1
+
+    def reason(self, text: str) -> int:
+        """Number of a failure reason, added where it is new."""
+        if text not in self.reasons:
+            self.reasons.append(text)
+        return self.reasons.index(text)
+
+    def label(self) -> int:
+        """A new label: a negative number that stands for an instruction's index until `build`."""
+        self._labels.append(-1)
+        return -len(self._labels)
+
+    def mark(self, label: int) -> None:
+        """Fix a label at the next instruction."""
+        self._labels[-label - 1] = len(self.instructions)
+
+    def emit(self, instruction: Instruction) -> None:
+        """Append an instruction; its jump targets may be labels."""
+        if len(self.instructions) >= MOST_INSTRUCTIONS:
+            raise TooLargeError(f"its calls expand to more than {MOST_INSTRUCTIONS:,} instructions")
+        self.instructions.append(instruction)
+
+    def register(self) -> int:
+        """A new register of the frame of the workload under construction."""
+        self._frame_size += 1
+        return self._frame_size - 1
+
+    def component(self, name: str) -> int:
+        """Number of a component of the workload under construction, added where it is new."""
+        return self._components.setdefault(name, len(self._components))
+
+    @contextmanager
+    def within(self, part: str) -> Iterator[None]:
+        """Name the streams drawn inside after `part`, numbered where the same part comes again."""
+        self._path.append(self._unique("/".join([*self._path, part])).rsplit("/", 1)[-1])
+        try:
+            yield
+        finally:
+            self._path.pop()
+
+    @contextmanager
+    def repeating(self) -> Iterator[None]:
+        """Code inside may run more than once in a frame: its draws and messages are counted."""
+        self._repeating += 1
+        try:
+            yield
+        finally:
+            self._repeating -= 1
+
+    def draw(self, distribution: Distribution, purpose: str) -> int:
+        """Number of a draw named by the current path and purpose; equal constants share one."""
+        if isinstance(distribution, Constant):
+            return self._constant(distribution)
+        stream = self._unique("/".join([*self._path, purpose]))
+        self.draws.append(Draw(stream, distribution, self.counter()))
+        return len(self.draws) - 1
+
+    def counter(self) -> int:
+        """A register that counts the executions of what is emitted next, where it may run more than once."""
+        return self.register() if self._repeating else NO_REGISTER
+
+    def _constant(self, distribution: Constant) -> int:
+        if distribution.value not in self._constants:
+            self._constants[distribution.value] = len(self.draws)
+            self.draws.append(Draw("constant", distribution))
+        return self._constants[distribution.value]
+
+    def _unique(self, name: str) -> str:
+        seen = self._names.get(name, 0)
+        self._names[name] = seen + 1
+        return f"{name}#{seen}" if seen else name
+
+    def select(self, policy: Policy, pools: tuple[int, ...]) -> int:
+        """Choose one of the replicas whose worker pools are given; returns the register of its index."""
+        if len(pools) == 1:
+            return NO_REGISTER
+        draw = NO_REGISTER
+        if policy is Policy.RANDOM:
+            draw = self.draw(StandardUniform(), "balance")
+        elif policy is Policy.POWER_OF_TWO:
+            draw = self.draw(StandardUniform(), "balance")
+        self.balancers.append(Balancer(policy, pools, draw))
+        register = self.register()
+        self.emit(Select(register, len(self.balancers) - 1))
+        return register
+
+    @contextmanager
+    def repeat(self, times: Distribution) -> Iterator[None]:
+        """Run the code emitted inside `times` times (a drawn count, rounded)."""
+        register, body, leave = self.register(), self.label(), self.label()
+        self.emit(Loop(register, self.draw(times, "times"), leave))
+        self.mark(body)
+        with self.repeating():
+            yield
+        self.emit(Next(register, body))
+        self.mark(leave)
+
+    @contextmanager
+    def choice(self, weights: tuple[float, ...]) -> Iterator[list[int]]:
+        """Yield one label per weight to be marked, one of which is jumped to at random."""
+        targets = [self.label() for _ in weights]
+        self.emit(Choose(self.draw(Discrete(weights), "choose"), tuple(targets)))
+        yield targets
+
+    def build(self, name: str) -> Program:
+        """The finished Program, labels resolved."""
+        return Program(
+            name=name,
+            stations=tuple(self.stations),
+            draws=tuple(self.draws),
+            instructions=tuple(self._resolved(instruction) for instruction in self.instructions),
+            balancers=tuple(self.balancers),
+            workloads=tuple(self._resolved_workload(workload) for workload in self.workloads),
+            reasons=tuple(self.reasons),
+        )
+
+    def _address(self, target: int) -> int:
+        return self._labels[-target - 1] if target < 0 else target
+
+    def _resolved(self, instruction: Instruction) -> Instruction:
+        changes: dict[str, object] = {}
+        for field in fields(instruction):
+            value = getattr(instruction, field.name)
+            if field.name in ("target", "handler", "miss", "exit", "body"):
+                changes[field.name] = self._address(value)
+            elif field.name == "targets":
+                changes[field.name] = tuple(self._address(target) for target in value)
+        return replace(instruction, **changes) if changes else instruction  # type: ignore[arg-type]
+
+    def _resolved_workload(self, workload: Workload) -> Workload:
+        entries = tuple(replace(entry, pc=self._address(entry.pc)) for entry in workload.entries)
+        return replace(workload, entries=entries)
+
+    def workload(self, workload: Workload) -> None:
+        """Add the workload whose code has been emitted since `start_workload`, its components and frame filled in."""
+        filled = replace(workload, components=tuple(self._components), frame_size=self._frame_size)
+        self.workloads.append(filled)
+
+    def start_workload(self) -> None:
+        """Begin with the code of another workload: fresh registers and components."""
+        self._components, self._frame_size = {}, 1

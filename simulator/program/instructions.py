@@ -1,0 +1,207 @@
+"""Instructions of a request program: what a token does next.
+
+A *token* is one thread of control of a request: the root token, a branch of a fork, or a detached message.
+Every token has a *frame* of numbers: `frame[0]` is the base of its draw numbers, the rest are registers named
+by the instructions. `pc` below is an index into `Program.instructions`; an amount or key is an index into
+`Program.draws`; a component is an index into the workload's `components`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_REGISTER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A station: `stations[frame[register]]`, or the only one where `register` is NO_REGISTER."""
+
+    stations: tuple[int, ...]
+    register: int = NO_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Be served `amount` at a servers, sharing or external station."""
+
+    place: Place
+    component: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acquire:
+    """Take `amount` units of a pool, waiting for them; they are held until the matching `Release`."""
+
+    place: Place
+    component: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give back what the last unmatched `Acquire` took."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Let `amount` seconds pass without occupying anything."""
+
+    component: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class TakeTokens:
+    """Take `amount` tokens from a bucket: go on, wait, or fail with `rate limited`."""
+
+    place: Place
+    component: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawInto:
+    """Put a drawn number into a register."""
+
+    register: int
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Look the key in `key_register` up in a store: fall through on a hit, jump to `miss` otherwise."""
+
+    place: Place
+    key_register: int
+    miss: int
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Put the key in `key_register` into a store, evicting if it is full."""
+
+    place: Place
+    key_register: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choose:
+    """Jump to `targets[draw]`."""
+
+    draw: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """Go on at `target`."""
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Start a branch at each target, in order, and go on when `need` of them have ended.
+
+    The fork fails as soon as fewer than `need` branches can still succeed. Branches that are unfinished when the
+    fork ends, fails or is cancelled are cancelled too, or go on detached where `detach` is set. Detachable
+    branches get a copy of the frame and draw numbers of their own, counted in register `counter`.
+    """
+
+    targets: tuple[int, ...]
+    need: int
+    detach: bool = False
+    counter: int = NO_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Start a detached token at `target` with a copy of the frame and go on at once."""
+
+    target: int
+    counter: int = NO_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Let balancer number `balancer` choose a replica and put its index into `register`."""
+
+    register: int
+    balancer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Set a register to 0."""
+
+    register: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """Set `register` to the drawn count (rounded) and fall through, or jump to `exit` where it is 0."""
+
+    register: int
+    count: int
+    exit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """Count `register` down and jump to `body` while it is above 0."""
+
+    register: int
+    body: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Open a scope: failures inside it, or `timeout` seconds passing (None: never), jump to `handler`.
+
+    On the way everything that the scope did is undone: branches are cancelled, queues left, units released.
+    `reason` is the index of the failure reason that the timer gives.
+    """
+
+    handler: int
+    timeout: int | None = None
+    reason: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EndScope:
+    """Close the innermost scope and stop its timer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """In a handler: fail again after `len(delays)` retries, else wait the back-off and jump to `target`.
+
+    The k-th retry waits `delays[k - 1] * (1 - jitter * u)` seconds, u being the draw.
+    """
+
+    register: int
+    component: int
+    delays: tuple[float, ...]
+    jitter: float
+    draw: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Fail with a reason (index into `Program.reasons`), or again with the token's own where it is None."""
+
+    reason: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """End the token: complete the request, join the fork, or vanish."""
+
+
+Instruction = (
+    Work | Acquire | Release | Delay | TakeTokens | DrawInto | Lookup | Insert | Choose | Jump | Fork | Publish
+    | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
+)  # fmt: skip

@@ -1,0 +1,102 @@
+"""The Program: stations, draws and request code, everything that an engine needs and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from simulator.distributions import Distribution
+from simulator.program.arrivals import Arrivals
+from simulator.program.instructions import NO_REGISTER, Instruction
+from simulator.program.stations import Station
+
+TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT = range(5)
+REASONS = ("timeout", "queue full", "rate limited", "deadline", "does not fit")
+
+
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """A named source of random amounts.
+
+    A token's draw is the value number `request number` of stream `stream` at draw number `frame[0] + n`, where n
+    counts the token's earlier draws here in register `counter`; code that runs once per frame needs no counter.
+    """
+
+    stream: str
+    distribution: Distribution
+    counter: int = NO_REGISTER
+
+
+class Policy(StrEnum):
+    """How a balancer chooses a replica.
+
+    Round robin goes through the replicas in order. Least outstanding takes the replica with the fewest requests
+    in service and waiting, the next in round-robin order among equals. Power of two does so among two at random.
+    """
+
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    LEAST_OUTSTANDING = "least_outstanding"
+    POWER_OF_TWO = "power_of_two"
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """A balancer over replicas whose outstanding requests are those in, or waiting for, `pools[i]`."""
+
+    policy: Policy
+    pools: tuple[int, ...]
+    draw: int = NO_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """Closed load: `count` users, each thinking (draw `think`), then waiting for its request, for ever.
+
+    Request number j * count + u is the j-th request of user u.
+    """
+
+    count: int
+    think: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where an operation's request code starts, and the share of the workload's requests that it gets."""
+
+    operation: str
+    pc: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A source of requests; `choice` draws which entry a request takes."""
+
+    name: str
+    source: Arrivals | Users
+    entries: tuple[Entry, ...]
+    choice: int
+    components: tuple[str, ...]
+    frame_size: int
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What an engine interprets; hashable, picklable, made by lowering a model."""
+
+    name: str
+    stations: tuple[Station, ...]
+    draws: tuple[Draw, ...]
+    instructions: tuple[Instruction, ...]
+    balancers: tuple[Balancer, ...]
+    workloads: tuple[Workload, ...]
+    reasons: tuple[str, ...] = REASONS
+
+    def resources(self) -> dict[str, tuple[int, ...]]:
+        """Station numbers by resource name, in order of first appearance."""
+        groups: dict[str, list[int]] = {}
+        for number, station in enumerate(self.stations):
+            groups.setdefault(station.resource, []).append(number)
+        return {name: tuple(numbers) for name, numbers in groups.items()}

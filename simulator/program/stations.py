@@ -1,0 +1,95 @@
+"""Primitive stations: all that an engine has to know about hardware, databases or GPUs.
+
+Each is data. `resource` names what the planner wrote (`hosts.app.cpu`); the stations of its instances and
+replicas share that name and are reported together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Discipline(StrEnum):
+    """Order in which waiting jobs are served; a lower priority number is served first."""
+
+    FIFO = "fifo"
+    LIFO = "lifo"
+    PRIORITY = "priority"
+
+
+class Eviction(StrEnum):
+    """Which entry a full store gives up.
+
+    LRU: least recently looked up or inserted. FIFO: oldest insertion. LFU: fewest uses since its insertion,
+    the least recently used of these.
+    """
+
+    LRU = "lru"
+    FIFO = "fifo"
+    LFU = "lfu"
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """`servers` identical servers and one queue; amounts of work are seconds of service.
+
+    A job that finds `queue_limit` jobs waiting (None: no limit) fails with `queue full`.
+    """
+
+    resource: str
+    servers: int
+    discipline: Discipline = Discipline.FIFO
+    queue_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Processor sharing: n jobs get capacity[min(n, len) - 1] units of work a second together, in equal parts.
+
+    A table of total rates says all that is needed: four cores of speed s are (s, 2s, 3s, 4s), a link is (b,),
+    a hyper-threaded CPU bends after its physical cores.
+    """
+
+    resource: str
+    capacity: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """`capacity` units that tokens acquire, hold across other instructions, and release; strict FIFO queue."""
+
+    resource: str
+    capacity: float
+    queue_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Token bucket: `rate` tokens a second up to `burst`, full at time 0; an empty one rejects, or waits FIFO."""
+
+    resource: str
+    rate: float
+    burst: float
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A keyed set of at most `capacity` entries; an entry older than `time_to_live` seconds is a miss."""
+
+    resource: str
+    capacity: int
+    eviction: Eviction = Eviction.LRU
+    time_to_live: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """A station whose behaviour is a user's own SimPy process, found by `name` when the run starts."""
+
+    resource: str
+    name: str
+
+
+Station = Servers | Sharing | Pool | Bucket | Store | External

@@ -1,0 +1,1 @@
+"""From records to estimates: warm-up, intervals, percentiles, breakdown, bottleneck."""
