@@ -71,11 +71,7 @@ UNITS: dict[str, dict[str, Factor]] = {
     "size": {f"{prefix}B": (factor, 1.0) for prefix, factor in (DECIMAL | BINARY).items()},
     "bandwidth": {
         **{f"{prefix}B/s": (factor, 1.0) for prefix, factor in (DECIMAL | BINARY).items()},
-        **{
-            f"{prefix}{bit}": (factor, 8.0)
-            for prefix, factor in DECIMAL.items()
-            for bit in ("bit/s", "bps", "b/s")
-        },
+        **{f"{prefix}{bit}": (factor, 8.0) for prefix, factor in DECIMAL.items() for bit in ("bit/s", "bps", "b/s")},
     },
     "rate": _rates(),
     "price": {

@@ -53,9 +53,7 @@ def ttl_hit_ratio(probabilities: ArrayLike, request_rate: float, ttl: float) -> 
     """
     popularity = _normalised(probabilities)
     if not (0 <= request_rate < np.inf and 0 <= ttl < np.inf):
-        raise ValueError(
-            f"request_rate and ttl must be at least 0 and finite, got {request_rate:g} and {ttl:g}"
-        )
+        raise ValueError(f"request_rate and ttl must be at least 0 and finite, got {request_rate:g} and {ttl:g}")
     return float(popularity @ _present_until(popularity * (request_rate * ttl)))
 
 

@@ -112,9 +112,7 @@ def mva(
     counts = _server_counts(servers, work.size)
     _check_closed(work, population, think_time)
     many = (counts > 1) & np.isfinite(counts) & (work > 0)
-    throughput, numbers_at_stations = _mean_value_recursion(
-        work[~many], counts[~many], population, think_time
-    )
+    throughput, numbers_at_stations = _mean_value_recursion(work[~many], counts[~many], population, think_time)
     if many.any():
         throughput, numbers_at_stations = _add_multiple_servers(work, counts, many, population, throughput)
     residence_times = numbers_at_stations / throughput[:, np.newaxis]
@@ -214,9 +212,7 @@ def balanced_job_bounds(demands: ArrayLike, population: int, think_time: float =
     return Bounds(population / (slow + think_time), population / (fast + think_time), fast, slow)
 
 
-def saturation_point(
-    demands: ArrayLike, think_time: float = 0.0, servers: Sequence[float] | None = None
-) -> float:
+def saturation_point(demands: ArrayLike, think_time: float = 0.0, servers: Sequence[float] | None = None) -> float:
     """Return the population N* beyond which somebody must wait.
 
     Raises `ValueError` for impossible inputs or where no station can saturate. Lazowska and others,
@@ -251,9 +247,7 @@ def _open_station(index: int, rate: float, service_time: float, servers: float) 
 def _routing_matrix(routing: ArrayLike, stations: int) -> _Floats:
     paths = np.asarray(routing, dtype=np.float64)
     if paths.shape != (stations, stations):
-        raise ValueError(
-            f"routing must be {stations} by {stations}, got {' by '.join(map(str, paths.shape))}"
-        )
+        raise ValueError(f"routing must be {stations} by {stations}, got {' by '.join(map(str, paths.shape))}")
     if not np.all(paths >= 0) or np.any(paths.sum(axis=1) > 1 + 1e-9):
         raise ValueError("every row of routing must hold probabilities that add up to at most 1")
     leads_out = paths.sum(axis=1) < 1 - 1e-9
@@ -306,9 +300,7 @@ def _add_multiple_servers(
         others = _convolve(up_to[position], beyond[position + 1])
         numbers_at_stations[:, column] = _mean_number(stations[position], others)[1:]
     for column in np.flatnonzero(~many):
-        numbers_at_stations[:, column] = _number_at_single(
-            work[column] * throughput, math.isinf(counts[column])
-        )
+        numbers_at_stations[:, column] = _number_at_single(work[column] * throughput, math.isinf(counts[column]))
     return throughput, numbers_at_stations
 
 
@@ -344,9 +336,7 @@ def _number_at_single(busy: _Floats, delay: bool) -> _Floats:
     """Return the mean number at a delay or single server, from the mean number in service."""
     if delay:
         return busy
-    return np.array(
-        list(accumulate(busy.tolist(), lambda number, load: load * (1 + number), initial=0.0))[1:]
-    )
+    return np.array(list(accumulate(busy.tolist(), lambda number, load: load * (1 + number), initial=0.0))[1:])
 
 
 def _nonnegative(name: str, values: ArrayLike) -> _Floats:
@@ -359,9 +349,7 @@ def _nonnegative(name: str, values: ArrayLike) -> _Floats:
 def _server_counts(servers: Sequence[float] | None, stations: int) -> _Floats:
     counts = np.ones(stations) if servers is None else np.asarray(servers, dtype=np.float64)
     if counts.shape != (stations,):
-        raise ValueError(
-            f"servers must have one entry for each of the {stations} stations, got {counts.size}"
-        )
+        raise ValueError(f"servers must have one entry for each of the {stations} stations, got {counts.size}")
     if not np.all((counts >= 1) & (counts == np.floor(counts))):
         raise ValueError("servers must be whole numbers of at least 1, or infinite")
     return counts

@@ -171,9 +171,7 @@ def mmck(arrival_rate: float, service_time: float, servers: int, capacity: int) 
     _check_whole("servers", servers, 1)
     _check_whole("capacity", capacity, servers)
     probabilities = _truncated_birth_death(offered_load, servers, capacity)
-    queue_length = math.fsum(
-        (number - servers) * probabilities[number] for number in range(servers, capacity + 1)
-    )
+    queue_length = math.fsum((number - servers) * probabilities[number] for number in range(servers, capacity + 1))
     throughput = arrival_rate * math.fsum(probabilities[:-1])
     wait = queue_length / throughput if throughput > 0 else 0.0
     return Queue(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class Renewal:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Poisson arrivals at a rate that is linear between points (time s, rate /s); the last rate holds, or it repeats."""
+    """Poisson arrivals at a rate that is linear between points (s, /s); the last rate holds, or it all repeats."""
 
     times: tuple[float, ...]
     rates: tuple[float, ...]
@@ -72,7 +72,7 @@ class Profile:
     def _segments(self) -> Iterator[tuple[float, float, float]]:
         points = list(zip(self.times, self.rates, strict=True))
         while True:
-            for (start, rate), (stop, next_rate) in zip(points, points[1:], strict=False):
+            for (start, rate), (stop, next_rate) in pairwise(points):
                 if stop > start:
                     yield stop - start, rate, next_rate
             if not self.repeats:
@@ -104,8 +104,7 @@ class MarkovModulated:
 
     def _segments(self, streams: Streams, name: str) -> Iterator[tuple[float, float, float]]:
         sojourns = [
-            Stream(streams, f"{name}.state{state}", Exponential(mean))
-            for state, mean in enumerate(self.mean_durations)
+            Stream(streams, f"{name}.state{state}", Exponential(mean)) for state, mean in enumerate(self.mean_durations)
         ]
         for turn in count():
             for state, rate in enumerate(self.rates):
@@ -139,14 +138,10 @@ Arrivals = Renewal | Profile | MarkovModulated | Replay
 
 
 def _areas(times: tuple[float, ...], rates: tuple[float, ...]) -> list[float]:
-    return [
-        (times[i + 1] - times[i]) * (rates[i] + rates[i + 1]) / 2 for i in range(len(times) - 1)
-    ]
+    return [(times[i + 1] - times[i]) * (rates[i] + rates[i + 1]) / 2 for i in range(len(times) - 1)]
 
 
-def _modulated(
-    segments: Iterator[tuple[float, float, float]], streams: Streams, name: str
-) -> Iterator[Floats]:
+def _modulated(segments: Iterator[tuple[float, float, float]], streams: Streams, name: str) -> Iterator[Floats]:
     """Gaps of a Poisson process whose rate goes linearly over each segment (length s, first rate, last rate)."""
     unit = Stream(streams, name, Exponential(1.0))
     cumulated = last = 0.0  # of the unit-rate process, and the time of the last arrival

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 
 from simulator.distributions import Constant, Discrete, Distribution, StandardUniform
 from simulator.program.instructions import (
     NO_REGISTER,
     Choose,
-    Clear,
-    DrawInto,
-    End,
-    EndScope,
-    Fail,
-    Fork,
     Instruction,
-    Jump,
     Loop,
     Next,
-    Place,
-    Publish,
-    Release,
-    Retry,
-    Scope,
     Select,
 )
-from simulator.program.arrivals import Arrivals
 from simulator.program.program import (
     REASONS,
-    TIMEOUT,
     Balancer,
     Draw,
-    Entry,
     Policy,
     Program,
-    Users,
     Workload,
 )
 from simulator.program.stations import Station
@@ -119,6 +103,15 @@ class Builder:
         finally:
             self._repeating -= 1
 
+    @contextmanager
+    def detached(self) -> Iterator[None]:
+        """Code inside runs in a frame of its own, with draw numbers that no other frame has."""
+        outside, self._repeating = self._repeating, 0
+        try:
+            yield
+        finally:
+            self._repeating = outside
+
     def draw(self, distribution: Distribution, purpose: str) -> int:
         """Number of a draw named by the current path and purpose; equal constants share one."""
         if isinstance(distribution, Constant):
@@ -142,18 +135,20 @@ class Builder:
         self._names[name] = seen + 1
         return f"{name}#{seen}" if seen else name
 
-    def select(self, policy: Policy, pools: tuple[int, ...]) -> int:
-        """Choose one of the replicas whose worker pools are given; returns the register of its index."""
-        if len(pools) == 1:
+    def balancer(self, balancer: Balancer) -> int:
+        """Add a balancer and return its number."""
+        self.balancers.append(balancer)
+        return len(self.balancers) - 1
+
+    def select(self, balancer: int) -> int:
+        """Choose one of a balancer's replicas; returns the register of its index."""
+        spec = self.balancers[balancer]
+        if len(spec.pools) == 1:
             return NO_REGISTER
-        draw = NO_REGISTER
-        if policy is Policy.RANDOM:
-            draw = self.draw(StandardUniform(), "balance")
-        elif policy is Policy.POWER_OF_TWO:
-            draw = self.draw(StandardUniform(), "balance")
-        self.balancers.append(Balancer(policy, pools, draw))
+        random = spec.policy in (Policy.RANDOM, Policy.POWER_OF_TWO)
+        draw = self.draw(StandardUniform() if random else Constant(0.0), "balance")
         register = self.register()
-        self.emit(Select(register, len(self.balancers) - 1))
+        self.emit(Select(register, balancer, draw))
         return register
 
     @contextmanager

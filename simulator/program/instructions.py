@@ -126,10 +126,11 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """Let balancer number `balancer` choose a replica and put its index into `register`."""
+    """Let balancer number `balancer` choose a replica, with a uniform draw, and put its index into `register`."""
 
     register: int
     balancer: int
+    draw: int
 
 
 @dataclass(frozen=True, slots=True)

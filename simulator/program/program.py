@@ -42,11 +42,10 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Balancer:
-    """A balancer over replicas whose outstanding requests are those in, or waiting for, `pools[i]`."""
+    """A balancer, shared by all callers, over replicas; those of replica i are in, or wait for, `pools[i]`."""
 
     policy: Policy
     pools: tuple[int, ...]
-    draw: int = NO_REGISTER
 
 
 @dataclass(frozen=True, slots=True)

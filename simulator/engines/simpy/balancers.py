@@ -1,4 +1,4 @@
-"""Balancers: functions that choose a replica for a token."""
+"""Balancers: functions that choose a replica, given a uniform draw."""
 
 from __future__ import annotations
 
@@ -6,34 +6,31 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations import PoolStation
-from simulator.engines.simpy.tokens import Token
 from simulator.program.program import Balancer, Policy
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
 
-Choice = Callable[[Token], int]
+Choice = Callable[[float], int]
 
 
-def balancer_of(engine: Engine, spec: Balancer, draws: list[Callable[[Token], float]]) -> Choice:
+def balancer_of(engine: Engine, spec: Balancer) -> Choice:
     """The choice function of a balancer, with its own round-robin position."""
     count = len(spec.pools)
-    pools = [engine.stations[number] for number in spec.pools]
     if spec.policy is Policy.ROUND_ROBIN:
         return _round_robin(count)
     if spec.policy is Policy.RANDOM:
-        draw = draws[spec.draw]
-        return lambda token: int(draw(token) * count)
-    assert all(isinstance(pool, PoolStation) for pool in pools)
+        return lambda uniform: int(uniform * count)
+    pools = [pool for number in spec.pools if isinstance(pool := engine.stations[number], PoolStation)]
     if spec.policy is Policy.LEAST_OUTSTANDING:
-        return _least_outstanding(pools)  # type: ignore[arg-type]
-    return _power_of_two(pools, draws[spec.draw])  # type: ignore[arg-type]
+        return _least_outstanding(pools)
+    return _power_of_two(pools)
 
 
 def _round_robin(count: int) -> Choice:
     position = count - 1
 
-    def choose(token: Token) -> int:
+    def choose(uniform: float) -> int:
         nonlocal position
         position = (position + 1) % count
         return position
@@ -45,7 +42,7 @@ def _least_outstanding(pools: list[PoolStation]) -> Choice:
     count = len(pools)
     position = count - 1
 
-    def choose(token: Token) -> int:
+    def choose(uniform: float) -> int:
         nonlocal position
         best = (position + 1) % count
         for step in range(2, count + 1):
@@ -58,11 +55,11 @@ def _least_outstanding(pools: list[PoolStation]) -> Choice:
     return choose
 
 
-def _power_of_two(pools: list[PoolStation], draw: Callable[[Token], float]) -> Choice:
+def _power_of_two(pools: list[PoolStation]) -> Choice:
     count = len(pools)
 
-    def choose(token: Token) -> int:
-        pair = int(draw(token) * (count * (count - 1)))
+    def choose(uniform: float) -> int:
+        pair = int(uniform * (count * (count - 1)))
         first, second = pair // (count - 1), pair % (count - 1)
         second += second >= first
         return second if pools[second].outstanding < pools[first].outstanding else first

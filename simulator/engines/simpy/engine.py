@@ -65,7 +65,7 @@ class Engine:
         return timer
 
     def _happen(self, event: simpy.Event) -> None:
-        action, argument = event.value
+        action, argument = event.value  # type: ignore[misc]
         action(argument)
         if self.ready:
             self._run_ready()

@@ -65,7 +65,7 @@ class Interpreter:
         program = engine.program
         self.passing = Passing(engine)
         self.draws = [self._sampler(draw) for draw in program.draws]
-        self.balancers = [balancer_of(engine, spec, self.draws) for spec in program.balancers]
+        self.balancers = [balancer_of(engine, spec) for spec in program.balancers]
         self.steps: list[Step] = [
             getattr(self, f"_{type(instruction).__name__}")(instruction, pc + 1)
             for pc, instruction in enumerate(program.instructions)
@@ -216,10 +216,11 @@ class Interpreter:
         return step
 
     def _Select(self, instruction: ops.Select, following: int) -> Step:
-        register, choose = instruction.register, self.balancers[instruction.balancer]
+        register, draw = instruction.register, self.draws[instruction.draw]
+        choose = self.balancers[instruction.balancer]
 
         def step(token: Token) -> bool:
-            token.frame[register] = choose(token)
+            token.frame[register] = choose(draw(token))
             token.pc = following
             return True
 

@@ -47,9 +47,7 @@ class WorkloadRecorder:
 
     def _write(self, token: Token, end: float, outcome: int) -> None:
         request = token.request
-        self.rows.extend(
-            (request.number, request.operation, request.arrival, end, outcome, request.retries)
-        )
+        self.rows.extend((request.number, request.operation, request.arrival, end, outcome, request.retries))
         self.rows.extend(token.times)
 
     def write_in_flight(self) -> None:

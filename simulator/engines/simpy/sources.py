@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.distributions import Constant
 from simulator.engines.simpy.tokens import Request
 from simulator.errors import UsageError
 from simulator.program.arrivals import Arrivals
-from simulator.program.program import Users
+from simulator.program.program import Draw, Users
 from simulator.streams import Stream
 
 if TYPE_CHECKING:
@@ -75,14 +75,15 @@ class ClosedSource:
         self.engine = engine
         self.workload = workload
         self.count = users.count
-        think = engine.program.draws[users.think]
-        if isinstance(think.distribution, Constant):
-            value = think.distribution.value
-            self.think = lambda number: value
-        else:
-            self.think = Stream(engine.streams, think.stream, think.distribution).at
+        self.think = self._thinking(engine.program.draws[users.think])
         self.starts = 0
         self.last_start = 0.0
+
+    def _thinking(self, think: Draw) -> Callable[[int], float]:
+        if isinstance(think.distribution, Constant):
+            value = think.distribution.value
+            return lambda number: value
+        return Stream(self.engine.streams, think.stream, think.distribution).at
 
     def start(self) -> None:
         """Let every user think before the first request."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from heapq import heappop, heappush
@@ -284,7 +285,7 @@ class SharingStation(Station):
 
     def in_progress(self, now: float) -> float:
         """Work that jobs present have had."""
-        return sum(job[2].amount - (job[0] - self.virtual) for job in self.jobs if job[2] is not None)
+        return math.fsum(job[2].amount - (job[0] - self.virtual) for job in self.jobs if job[2] is not None)
 
 
 class PoolStation(Station):

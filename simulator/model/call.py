@@ -1,0 +1,206 @@
+"""Calls: of another service, of an external API, and messages that nobody waits for; time-outs and retries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from simulator.distributions import Constant, StandardUniform
+from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.part import (
+    Count,
+    Duration,
+    Factor,
+    Part,
+    PositiveDuration,
+    Share,
+    WholeNumber,
+    shorthand,
+)
+from simulator.program.builder import Builder
+from simulator.program.instructions import (
+    Acquire,
+    Clear,
+    Delay,
+    End,
+    EndScope,
+    Fail,
+    Fork,
+    Jump,
+    Place,
+    Release,
+    Retry,
+    Scope,
+)
+from simulator.program.instructions import Publish as PublishMessage
+from simulator.program.program import TIMEOUT
+from simulator.program.stations import Pool
+
+if TYPE_CHECKING:
+    from simulator.model.site import Site
+
+
+class Retries(Part):
+    """How often, and after what wait, a failed call is tried again."""
+
+    most: WholeNumber
+    """Tries after the first one."""
+    backoff: Duration = 0.0
+    """Wait before the first retry."""
+    factor: Factor = 2.0
+    """Growth of the wait from one retry to the next."""
+    longest: PositiveDuration = 60.0
+    """The wait grows no further than this."""
+    jitter: Share = 0.0
+    """Share of the wait that is random: 1 waits anything between 0 and the back-off."""
+
+    def delays(self) -> tuple[float, ...]:
+        """The wait before each retry, in seconds."""
+        waits, wait = [], self.backoff
+        for _ in range(self.most):
+            waits.append(min(wait, self.longest))
+            wait *= self.factor
+        return tuple(waits)
+
+
+class Guard(Part):
+    """Time-out and retries around something that may fail."""
+
+    timeout: PositiveDuration | None = None
+    """How long the caller waits for one try."""
+    on_timeout: Literal["cancel", "abandon"] = "cancel"
+    """Whether work that timed out stops at once, or goes on uselessly as it does on most real servers."""
+    retries: Annotated[Retries | None, BeforeValidator(lambda v: v if v is None else shorthand("most")(v))] = None
+    """`retries: 3` is short for `retries: {most: 3}`."""
+
+    def guard(self, builder: Builder, name: str, body: Callable[[], None]) -> None:
+        """Emit `body` inside a scope with the time-out, and the retries in its handler."""
+        if self.timeout is None and self.retries is None:
+            body()
+            return
+        attempt, handler, done = builder.label(), builder.label(), builder.label()
+        register = builder.register()
+        if self.retries:
+            builder.emit(Clear(register))
+        with builder.repeating() if self.retries else nullcontext():
+            builder.mark(attempt)
+            timeout = None if self.timeout is None else builder.draw(Constant(self.timeout), "timeout")
+            builder.emit(Scope(handler, timeout, TIMEOUT))
+            self._attempt(builder, body, done)
+            builder.mark(handler)
+            if self.retries:
+                builder.emit(self._retry(builder, name, self.retries, register, attempt))
+            else:
+                builder.emit(Fail())
+        builder.mark(done)
+
+    def _attempt(self, builder: Builder, body: Callable[[], None], done: int) -> None:
+        if self.on_timeout == "cancel":
+            body()
+            builder.emit(EndScope())
+            builder.emit(Jump(done))
+            return
+        branch = builder.label()
+        builder.emit(Fork((branch,), need=1, detach=True, counter=builder.counter()))
+        builder.emit(EndScope())
+        builder.emit(Jump(done))
+        builder.mark(branch)
+        with builder.detached():
+            body()
+        builder.emit(End())
+
+    @staticmethod
+    def _retry(builder: Builder, name: str, retries: Retries, register: int, attempt: int) -> Retry:
+        draw = builder.draw(StandardUniform() if retries.jitter else Constant(0.0), "backoff")
+        component = builder.component(f"{name}.backoff")
+        return Retry(register, component, retries.delays(), retries.jitter, draw, attempt)
+
+
+class Call(Guard):
+    """Call an operation of another service (or another operation of this one) and wait for its end."""
+
+    call: str
+    """`service.operation`."""
+    request: SizeDistribution | None = None
+    """Bytes sent; they use the NICs of both hosts where these have one."""
+    response: SizeDistribution | None = None
+    """Bytes that come back."""
+
+    def lower(self, site: Site) -> None:
+        """The operation's code, in place."""
+
+        def body() -> None:
+            site.lowering.call(self.call, caller=site, request=self.request, response=self.response)
+
+        with site.builder.within(f"call {self.call}"):
+            self.guard(site.builder, self.call.partition(".")[0], body)
+
+
+class ExternalApi(Part):
+    """A service outside the model, known by its latency only."""
+
+    latency: DurationDistribution
+    failures: Share = 0.0
+    """Share of the calls that fail, after the latency, with `external failure`."""
+    concurrency: Count | None = None
+    """Most calls that it serves at a time; the others wait."""
+
+    def lower(self, builder: Builder, name: str) -> int | None:
+        """The pool that bounds its concurrency."""
+        if self.concurrency is None:
+            return None
+        return builder.station(Pool(f"externals.{name}", float(self.concurrency)))
+
+
+class ExternalCall(Guard):
+    """Call an external API and wait for it."""
+
+    external: str
+
+    def lower(self, site: Site) -> None:
+        """A delay, and a failure with the API's probability."""
+        with site.builder.within(f"external {self.external}"):
+            self.guard(site.builder, self.external, lambda: self._body(site))
+
+    def _body(self, site: Site) -> None:
+        builder, api = site.builder, site.lowering.system.externals[self.external]
+        component = builder.component(f"external {self.external}")
+        pool = site.lowering.externals[self.external]
+        if pool is not None:
+            builder.emit(Acquire(Place((pool,)), component, builder.draw(Constant(1.0), "calls")))
+        builder.emit(Delay(component, builder.draw(api.latency.distribution(), "latency")))
+        if pool is not None:
+            builder.emit(Release())
+        if api.failures:
+            self._maybe_fail(builder, api.failures)
+
+    @staticmethod
+    def _maybe_fail(builder: Builder, probability: float) -> None:
+        done = builder.label()
+        with builder.choice((probability, 1.0 - probability)) as (fails, works):
+            builder.mark(fails)
+            builder.emit(Fail(builder.reason("external failure")))
+            builder.mark(works)
+        builder.mark(done)
+
+
+class Publish(Part):
+    """Send a message that starts an operation, and do not wait for it."""
+
+    publish: str
+    """`service.operation`."""
+
+    def lower(self, site: Site) -> None:
+        """A detached token that runs the operation."""
+        builder = site.builder
+        message, done = builder.label(), builder.label()
+        builder.emit(PublishMessage(message, builder.counter()))
+        builder.emit(Jump(done))
+        builder.mark(message)
+        with builder.within(f"message {self.publish}"), builder.detached():
+            site.lowering.call(self.publish, caller=site)
+        builder.emit(End())
+        builder.mark(done)

@@ -1,0 +1,52 @@
+"""Hosts: machines (or virtual ones) that services run on, rented by the hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from simulator.model.cpu import Cpu
+from simulator.model.disk import Disk, DiskStations
+from simulator.model.memory import Memory
+from simulator.model.nic import Nic, NicStations
+from simulator.model.part import Count, Part, Price, shorthand
+from simulator.program.builder import Builder
+
+
+@dataclass(frozen=True, slots=True)
+class HostStations:
+    """The stations of one instance of a host."""
+
+    cpu: int
+    memory: int | None
+    disk: DiskStations | None
+    nic: NicStations | None
+
+
+class Host(Part):
+    """`count` equal machines."""
+
+    cpu: Annotated[Cpu, BeforeValidator(shorthand("cores"))]
+    """Processors; `cpu: 8` is short for `cpu: {cores: 8}`."""
+    memory: Annotated[Memory | None, BeforeValidator(lambda v: v if v is None else shorthand("size")(v))] = None
+    """Memory; `memory: 32 GiB` is short for `memory: {size: 32 GiB}`. Unlimited where left out."""
+    disk: Disk | None = None
+    nic: Annotated[Nic | None, BeforeValidator(lambda v: v if v is None else shorthand("bandwidth")(v))] = None
+    """Network; `nic: 10 Gbit/s` is short for `nic: {bandwidth: 10 Gbit/s}`. Unlimited where left out."""
+    price: Price = 0.0
+    """Price of one instance."""
+    count: Count = 1
+
+    def lower(self, builder: Builder, name: str) -> tuple[HostStations, ...]:
+        """The stations of every instance."""
+        return tuple(self._instance(builder, f"hosts.{name}") for _ in range(self.count))
+
+    def _instance(self, builder: Builder, resource: str) -> HostStations:
+        return HostStations(
+            self.cpu.lower(builder, f"{resource}.cpu"),
+            self.memory.lower(builder, f"{resource}.memory") if self.memory else None,
+            self.disk.lower(builder, f"{resource}.disk") if self.disk else None,
+            self.nic.lower(builder, f"{resource}.nic") if self.nic else None,
+        )

@@ -1,0 +1,77 @@
+"""Where request code runs: the stations of the service replica that executes a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.distributions import Constant, Distribution
+from simulator.model.host import HostStations
+from simulator.program.builder import Builder
+from simulator.program.instructions import NO_REGISTER, Acquire, Delay, Place, Release, Work
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+    from simulator.model.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A service's replicas: their worker pools and the host instances that they run on."""
+
+    name: str
+    service: Service
+    pools: tuple[int, ...]
+    balancer: int
+    bucket: int | None
+    instances: tuple[HostStations, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A replica of a deployment, known when the program runs as the number in `register`."""
+
+    lowering: Lowering
+    deployment: Deployment
+    register: int = NO_REGISTER
+
+    @property
+    def builder(self) -> Builder:
+        """The Program under construction."""
+        return self.lowering.builder
+
+    def place(self, station: Callable[[HostStations], int]) -> Place:
+        """A station of the replica's host instance."""
+        return self._place(tuple(station(instance) for instance in self.deployment.instances))
+
+    def _place(self, stations: tuple[int, ...]) -> Place:
+        if self.register == NO_REGISTER:
+            return Place(stations[:1])
+        return Place(stations, self.register)
+
+    def component(self, part: str) -> int:
+        """The component that a part of this service is accounted to."""
+        return self.builder.component(f"{self.deployment.name}.{part}")
+
+    def work(self, part: str, place: Place, amount: Distribution) -> None:
+        """Emit a visit of a station."""
+        draw = self.builder.draw(amount, part)
+        self.builder.emit(Work(place, self.component(part), draw))
+
+    def delay(self, part: str, time: Distribution) -> None:
+        """Emit a delay."""
+        self.builder.emit(Delay(self.component(part), self.builder.draw(time, part)))
+
+    def acquire(self, part: str, place: Place, amount: Distribution) -> None:
+        """Emit the taking of units that are held until `release`."""
+        draw = self.builder.draw(amount, part)
+        self.builder.emit(Acquire(place, self.component(part), draw))
+
+    def acquire_worker(self) -> None:
+        """Emit the taking of one of the replica's workers."""
+        self.acquire("workers", self._place(self.deployment.pools), Constant(1.0))
+
+    def release(self) -> None:
+        """Emit the giving back of what was acquired last."""
+        self.builder.emit(Release())

@@ -1,0 +1,193 @@
+"""Workloads: who sends which requests, when, and how long they wait for an answer.
+
+Open (requests come whatever becomes of them): give a `rate`, a `bursty` process, a `profile` or a `replay`.
+Closed (a user waits for the answer, thinks, and sends the next): give `users` and `think`.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from simulator.distributions import Constant, Exponential, Gamma
+from simulator.model.call import Guard
+from simulator.model.columns import read_column
+from simulator.model.distribution import DurationDistribution
+from simulator.model.part import (
+    Count,
+    Duration,
+    Factor,
+    Part,
+    PositiveDuration,
+    PositiveRate,
+    Priority,
+    Rate,
+    Share,
+)
+from simulator.program.arrivals import Arrivals, MarkovModulated, Profile, Renewal, Replay
+
+TOLERANCE = 1e-6
+SOURCES = ("rate", "bursty", "profile", "replay", "users")
+
+
+class BurstState(Part):
+    """A state of a bursty load: Poisson arrivals at `rate` for an exponential time."""
+
+    rate: Rate
+    duration: PositiveDuration
+    """Mean time in the state."""
+
+
+class ProfilePoint(Part):
+    """The rate at a time; between two points it goes in a straight line."""
+
+    at: Duration
+    rate: Rate
+
+
+class ProfileSpec(Part):
+    """A load that changes as scheduled, such as a flash sale."""
+
+    points: list[ProfilePoint] = Field(min_length=1)
+    repeats: bool = False
+    """Start again after the last point (a day, a week), instead of keeping its rate."""
+
+    @field_validator("points")
+    @classmethod
+    def _is_a_story(cls, points: list[ProfilePoint]) -> list[ProfilePoint]:
+        times = [point.at for point in points]
+        if times[0] != 0.0:
+            raise ValueError(f"the first point is at {times[0]:g} s, expected 0 s")
+        if times != sorted(times):
+            raise ValueError("the points are not in order of time")
+        if not any(point.rate > 0.0 for point in points):
+            raise ValueError("every rate is 0, expected at least one above 0")
+        return points
+
+    @model_validator(mode="after")
+    def _can_repeat(self) -> Self:
+        if self.repeats and self.points[-1].at <= 0.0:
+            raise ValueError("a profile that repeats needs a point after 0 s")
+        return self
+
+    def arrivals(self) -> Profile:
+        """The arrival process."""
+        times = tuple(point.at for point in self.points)
+        return Profile(times, tuple(point.rate for point in self.points), self.repeats)
+
+
+class ReplaySpec(Part):
+    """Arrivals at the times (since the start) in a CSV file's column, in seconds."""
+
+    file: str | None = None
+    column: str | None = None
+    times: tuple[Duration, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _load(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, str):
+            data = {"file": data}
+        if isinstance(data, dict) and data.get("file") and not data.get("times"):
+            times = read_column(str(data["file"]), data.get("column"), info.context)
+            for row, (before, after) in enumerate(pairwise(times)):
+                if after < before:
+                    raise ValueError(f"{data['file']}: arrival {row + 2} is at {after:g} s, before the one above it")
+            return {**data, "times": [f"{time!r} s" for time in times]}
+        return data
+
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        if not self.times:
+            raise ValueError("expected a file or a list of times")
+        return self
+
+
+class Workload(Guard):
+    """A stream of requests. `timeout`, `retries` and `deadline` are the client's."""
+
+    rate: PositiveRate | None = None
+    """Mean arrivals a second."""
+    arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
+    """How the arrivals of `rate` are spaced."""
+    arrivals_cv: Factor = 1.0
+    """Coefficient of variation of the gaps, for gamma arrivals."""
+    bursty: list[BurstState] | None = Field(default=None, min_length=1)
+    """Markov-modulated Poisson arrivals: the states follow each other in turn."""
+    profile: ProfileSpec | None = None
+    replay: ReplaySpec | None = None
+    users: Count | None = None
+    """How many users there are, each with one request at a time."""
+    think: DurationDistribution = DurationDistribution(constant=0.0)
+    """Time of a user between an answer and the next request."""
+    operation: str | None = None
+    """`service.operation` that every request asks for."""
+    mix: dict[str, Share] | None = None
+    """Share of the requests by `service.operation`; sums to 1."""
+    deadline: PositiveDuration | None = None
+    """Time from arrival after which the client gives up for good."""
+    latency: DurationDistribution = DurationDistribution(constant=0.0)
+    """One-way network latency between client and system."""
+    priority: Priority = 0
+    """Where a station serves by priority, the lower number goes first."""
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        given = [name for name in SOURCES if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {', '.join(given) or 'none'}")
+        if (self.operation is None) == (self.mix is None):
+            raise ValueError("expected exactly one of operation, mix")
+        return self
+
+    @field_validator("bursty")
+    @classmethod
+    def _ever_sends(cls, states: list[BurstState] | None) -> list[BurstState] | None:
+        if states is not None and not any(state.rate > 0.0 for state in states):
+            raise ValueError("every rate is 0, expected at least one above 0")
+        return states
+
+    @field_validator("mix")
+    @classmethod
+    def _sums_to_one(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        if mix is not None and abs(sum(mix.values()) - 1.0) > TOLERANCE:
+            raise ValueError(f"the shares sum to {sum(mix.values()):.6g}, expected 1")
+        return mix
+
+    def shares(self) -> dict[str, float]:
+        """Share of the requests by operation."""
+        return {self.operation: 1.0} if self.operation else dict(self.mix or {})
+
+    def open_arrivals(self) -> Arrivals | None:
+        """The arrival process; None where the load is closed."""
+        if self.rate is not None:
+            return Renewal(self._gap(1.0 / self.rate))
+        if self.bursty is not None:
+            rates = tuple(state.rate for state in self.bursty)
+            return MarkovModulated(rates, tuple(state.duration for state in self.bursty))
+        if self.profile is not None:
+            return self.profile.arrivals()
+        return Replay(self.replay.times) if self.replay is not None else None
+
+    def _gap(self, mean: float) -> Constant | Exponential | Gamma:
+        if self.arrivals == "constant":
+            return Constant(mean)
+        return Exponential(mean) if self.arrivals == "poisson" else Gamma(mean, self.arrivals_cv)
+
+    def scaled(self, factor: float) -> dict[str, Any]:
+        """The fields that change when the load is multiplied by `factor`.
+
+        Raises ValueError for a replay, whose load is what it was.
+        """
+        if self.rate is not None:
+            return {"rate": self.rate * factor}
+        if self.bursty is not None:
+            return {"bursty": [state.model_copy(update={"rate": state.rate * factor}) for state in self.bursty]}
+        if self.profile is not None:
+            points = [point.model_copy(update={"rate": point.rate * factor}) for point in self.profile.points]
+            return {"profile": self.profile.model_copy(update={"points": points})}
+        if self.users is not None:
+            return {"users": max(round(self.users * factor), 1)}
+        raise ValueError("the load of a replay cannot be multiplied")
