@@ -81,8 +81,9 @@ class RequestTable:
 class Records:
     """What one run (one replication) left behind.
 
-    `times` has shape (T,), `stations` (T, stations, STATION_FIELDS) and `workloads` (T, workloads,
-    WORKLOAD_FIELDS): cumulated from time 0, sampled at `times`, the first row at 0 and the last at `duration`.
+    `resources` names the resource of each station. `times` has shape (T,), `stations` (T, stations,
+    STATION_FIELDS) and `workloads` (T, workloads, WORKLOAD_FIELDS): cumulated from time 0, sampled at `times`,
+    the first row at 0 and the last at `duration`.
     """
 
     seed: int
@@ -90,6 +91,7 @@ class Records:
     duration: float
     engine: str
     requests: tuple[RequestTable, ...]
+    resources: tuple[str, ...]
     times: Floats
     stations: Floats
     workloads: Floats

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic import BeforeValidator
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simulator.distributions import Constant, StandardUniform
 from simulator.model.distribution import DurationDistribution, SizeDistribution
@@ -17,8 +15,7 @@ from simulator.model.part import (
     Part,
     PositiveDuration,
     Share,
-    WholeNumber,
-    shorthand,
+    Tries,
 )
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
@@ -46,7 +43,9 @@ if TYPE_CHECKING:
 class Retries(Part):
     """How often, and after what wait, a failed call is tried again."""
 
-    most: WholeNumber
+    bare: ClassVar[str | None] = "most"
+
+    most: Tries
     """Tries after the first one."""
     backoff: Duration = 0.0
     """Wait before the first retry."""
@@ -73,7 +72,7 @@ class Guard(Part):
     """How long the caller waits for one try."""
     on_timeout: Literal["cancel", "abandon"] = "cancel"
     """Whether work that timed out stops at once, or goes on uselessly as it does on most real servers."""
-    retries: Annotated[Retries | None, BeforeValidator(lambda v: v if v is None else shorthand("most")(v))] = None
+    retries: Retries | None = None
     """`retries: 3` is short for `retries: {most: 3}`."""
 
     def guard(self, builder: Builder, name: str, body: Callable[[], None]) -> None:

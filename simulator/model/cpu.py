@@ -10,17 +10,19 @@ its physical core to itself; with n runnable threads the CPU does `capacity[n - 
 
 from __future__ import annotations
 
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from simulator.model.part import Cores, Count, Factor, Part
+from simulator.model.part import Cores, Count, Factor, HardwareThreads, Part
 from simulator.program.builder import Builder
 from simulator.program.stations import Sharing
 
 
 class Cpu(Part):
     """The processors of one host."""
+
+    bare: ClassVar[str | None] = "cores"
 
     cores: Cores
     """Physical cores, all sockets together."""
@@ -31,7 +33,7 @@ class Cpu(Part):
     remote_efficiency: Factor = 1.0
     """Speed of cores outside the first socket relative to those inside (memory and NIC are further away).
     Published slow-downs of network work on a remote socket are 1.1 to 1.4: 0.7 to 0.9 here."""
-    threads_per_core: Count = 1
+    threads_per_core: HardwareThreads = 1
     """Hardware threads (SMT, hyper-threads) of a core; 1 where SMT is off."""
     smt_yield: Factor = 1.25
     """Throughput of a core with all its hardware threads busy relative to one thread. 1.1 to 1.3 is usual."""

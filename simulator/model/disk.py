@@ -7,6 +7,9 @@ a sharing station for the bytes. An operation alone so takes `queue_depth / iops
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+
+from pydantic import model_validator
 
 from simulator.distributions import Constant, Distribution, Gamma
 from simulator.model.part import Amount, Bandwidth, Count, OperationsPerSecond, Part
@@ -33,6 +36,11 @@ class Disk(Part):
     """Coefficient of variation of an operation's time; 0 is constant, 1 exponential."""
     bandwidth: Bandwidth | None = None
     """Bytes a second, reads and writes together; unlimited where left out."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        self.operation_time()
+        return self
 
     def operation_time(self) -> Distribution:
         """Time of one operation in a channel, without its bytes."""

@@ -11,14 +11,21 @@ shape parameters that say what they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ValidationInfo, model_validator
+from pydantic import (
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
 
-from simulator import distributions, units
+from simulator import distributions
 from simulator.distributions import Distribution
 from simulator.model.columns import read_column
-from simulator.model.part import Amount, Count, Duration, Factor, Part, Size
+from simulator.model.part import Amount, Count, Duration, Factor, Keys, Part, Size
 
 Q = TypeVar("Q")
 
@@ -72,11 +79,22 @@ class EmpiricalSpec(Part, Generic[Q]):
     @model_validator(mode="before")
     @classmethod
     def _load(cls, data: Any, info: ValidationInfo) -> Any:
-        if isinstance(data, dict) and data.get("file") and not data.get("values"):
-            values = read_column(str(data["file"]), data.get("column"), info.context)
-            unit = data.get("unit") or ""
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("values"):
+            unit = cls._unit(data.get("unit"))
+            values = read_column(data["file"], data.get("column"), info.context)
             return {**data, "values": [f"{value!r} {unit}" if unit else value for value in values]}
         return data
+
+    @classmethod
+    def _unit(cls, unit: Any) -> str:
+        """The unit of a file's numbers; raises ValueError where they cannot be in it."""
+        quantity: TypeAdapter[Any] = TypeAdapter(tuple[cls.model_fields["values"].annotation])  # type: ignore[misc]
+        try:
+            quantity.validate_python(((f"1 {unit}" if unit else 1.0,),))
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"unit of the file's numbers: {message}") from None
+        return str(unit or "")
 
     @model_validator(mode="after")
     def _has_values(self) -> Self:
@@ -86,7 +104,10 @@ class EmpiricalSpec(Part, Generic[Q]):
 
 
 class DistributionSpec(Part, Generic[Q]):
-    """Exactly one distribution."""
+    """Exactly one distribution; a bare quantity is constant."""
+
+    bare: ClassVar[str | None] = "constant"
+    exclusive: ClassVar[bool] = True
 
     constant: Q | None = None
     """Always the same."""
@@ -105,14 +126,19 @@ class DistributionSpec(Part, Generic[Q]):
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        if isinstance(data, BaseModel):
-            return data
-        if not isinstance(data, dict):
-            return {"constant": data}
-        known = [key for key in data if key in cls.model_fields]
-        if len(known) != 1 and len(known) == len(data):
-            raise ValueError(f"expected exactly one of {', '.join(cls.model_fields)}")
+        data = {cls.bare: None} if data is None else cls.long_form(data)
+        if isinstance(data, dict) and all(key in cls.model_fields for key in data):
+            given = [key for key, value in data.items() if value is not None]
+            if len(given) != 1:
+                got = " and ".join(given) or "none of them"
+                raise ValueError(f"got {got}, expected exactly one of {', '.join(cls.model_fields)}")
         return data
+
+    @model_serializer(mode="wrap")
+    def _short(self, handler: SerializerFunctionWrapHandler) -> Any:
+        """A constant is written as a bare quantity."""
+        long = handler(self)
+        return long["constant"] if self.constant is not None else long
 
     @model_validator(mode="after")
     def _is_possible(self) -> Self:
@@ -151,14 +177,16 @@ CountDistribution = DistributionSpec[Amount]
 class ZipfSpec(Part):
     """Key r of `count` has popularity proportional to 1/r^exponent."""
 
-    count: Count
-    exponent: Annotated[float, BeforeValidator(lambda value: units.parse(value, "count"))] = 1.0
+    count: Keys
+    exponent: Amount = 1.0
 
 
 class KeySpec(Part):
     """Which key a request asks for: `uniform: 1000` keys, or `zipf: {count: 1M, exponent: 0.9}`."""
 
-    uniform: Count | None = None
+    exclusive: ClassVar[bool] = True
+
+    uniform: Keys | None = None
     zipf: ZipfSpec | None = None
 
     @model_validator(mode="after")

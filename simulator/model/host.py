@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Self
 
-from pydantic import BeforeValidator
+from pydantic import model_validator
 
 from simulator.model.cpu import Cpu
 from simulator.model.disk import Disk, DiskStations
 from simulator.model.memory import Memory
 from simulator.model.nic import Nic, NicStations
-from simulator.model.part import Count, Part, Price, shorthand
+from simulator.model.part import Instances, Part, Price
 from simulator.program.builder import Builder
+
+MOST_THREADS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +30,23 @@ class HostStations:
 class Host(Part):
     """`count` equal machines."""
 
-    cpu: Annotated[Cpu, BeforeValidator(shorthand("cores"))]
+    cpu: Cpu
     """Processors; `cpu: 8` is short for `cpu: {cores: 8}`."""
-    memory: Annotated[Memory | None, BeforeValidator(lambda v: v if v is None else shorthand("size")(v))] = None
+    memory: Memory | None = None
     """Memory; `memory: 32 GiB` is short for `memory: {size: 32 GiB}`. Unlimited where left out."""
     disk: Disk | None = None
-    nic: Annotated[Nic | None, BeforeValidator(lambda v: v if v is None else shorthand("bandwidth")(v))] = None
+    nic: Nic | None = None
     """Network; `nic: 10 Gbit/s` is short for `nic: {bandwidth: 10 Gbit/s}`. Unlimited where left out."""
     price: Price = 0.0
     """Price of one instance."""
-    count: Count = 1
+    count: Instances = 1
+
+    @model_validator(mode="after")
+    def _is_of_this_world(self) -> Self:
+        threads = self.count * self.cpu.cores * self.cpu.threads_per_core
+        if threads > MOST_THREADS:
+            raise ValueError(f"{threads:,} hardware threads, expected at most {MOST_THREADS:,}")
+        return self
 
     def lower(self, builder: Builder, name: str) -> tuple[HostStations, ...]:
         """The stations of every instance."""

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from simulator.model.objective import parse_metric
 from simulator.model.part import Part
+
+
+def _checked_metric(text: str) -> str:
+    parse_metric(text)
+    return text
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, (int, float)) else value
+
+
+Cell = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"], "description": "a cell of the table"}),
+]
 
 
 class Measurements(Part):
@@ -17,27 +33,10 @@ class Measurements(Part):
     """The table, relative to the model's file."""
     set: dict[str, str] = Field(default_factory=dict)
     """Column -> path of the field of the model that it sets, such as `cpus: services.web.workers`."""
-    compare: dict[str, str] = Field(min_length=1)
+    compare: dict[str, Annotated[str, AfterValidator(_checked_metric)]] = Field(min_length=1)
     """Column -> metric that predicts it, such as `rps: throughput`."""
-    fitted: dict[str, list[str]] = Field(default_factory=dict)
+    fitted: dict[str, list[Cell]] = Field(default_factory=dict)
     """Column -> values of the rows that the model's parameters were fitted to; all others were held out."""
-
-    @field_validator("compare")
-    @classmethod
-    def _are_metrics(cls, compare: dict[str, str]) -> dict[str, str]:
-        for metric in compare.values():
-            parse_metric(metric)
-        return compare
-
-    @field_validator("fitted", mode="before")
-    @classmethod
-    def _as_text(cls, fitted: Any) -> Any:
-        if not isinstance(fitted, dict):
-            return fitted
-        return {
-            column: [str(value) for value in values] if isinstance(values, list) else values
-            for column, values in fitted.items()
-        }
 
     def was_fitted(self, row: dict[str, str]) -> bool:
         """Whether the model's parameters were fitted to a row."""

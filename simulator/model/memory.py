@@ -5,7 +5,7 @@ Lowers to one pool per host instance.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from simulator.model.part import Part, PositiveSize
 from simulator.program.builder import Builder
@@ -14,6 +14,8 @@ from simulator.program.stations import Pool
 
 class Memory(Part):
     """The memory of one host that requests may hold."""
+
+    bare: ClassVar[str | None] = "size"
 
     size: PositiveSize
     when_full: Literal["wait", "reject"] = "wait"

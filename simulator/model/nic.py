@@ -8,6 +8,7 @@ in 1538 bytes on the wire (38 of Ethernet preamble, header, check sum and gap; 5
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from simulator.model.part import Bandwidth, Factor, Part
 from simulator.program.builder import Builder
@@ -24,6 +25,8 @@ class NicStations:
 
 class Nic(Part):
     """The network interface of one host (all its ports together)."""
+
+    bare: ClassVar[str | None] = "bandwidth"
 
     bandwidth: Bandwidth
     """Each way."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import model_serializer, model_validator
+from pydantic import GetJsonSchemaHandler, model_serializer, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from simulator import units
 from simulator.model.part import Part
@@ -62,8 +64,12 @@ class Objective(Part):
     @model_validator(mode="before")
     @classmethod
     def _read(cls, text: Any) -> Any:
-        if not isinstance(text, str):
+        if isinstance(text, Objective) or (isinstance(text, dict) and "metric" in text):
             return text
+        if isinstance(text, dict) and len(text) == 1:  # YAML reads `checkout: p99 < 1 s` as a mapping
+            text = ": ".join(str(part) for part in next(iter(text.items())))
+        if not isinstance(text, str):
+            raise ValueError(f"got {text!r}, expected an objective such as 'p99 < 200 ms'")
         match = OBJECTIVE.fullmatch(text.strip())
         if not match:
             raise ValueError(f"got {text!r}, expected an objective such as 'p99 < 200 ms'")
@@ -77,6 +83,13 @@ class Objective(Part):
     def _write(self) -> str:
         base = units.DIMENSIONS[self.metric.dimension]
         return f"{self.metric} {'>' if self.above else '<'} {self.target!r} {base}".rstrip()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """A text, or what YAML makes of one that begins with the name of a workload."""
+        bound = {"type": "string", "pattern": "[<>]", "examples": ["p99 < 200 ms", "throughput > 2k/s"]}
+        named = {"type": "object", "additionalProperties": bound, "minProperties": 1, "maxProperties": 1}
+        return {"title": "Objective", "description": cls.__doc__, "anyOf": [bound, named]}
 
     def is_met_by(self, value: float) -> bool:
         """Whether a value of the metric is on the right side."""

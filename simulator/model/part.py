@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from simulator import units
 
@@ -14,6 +29,37 @@ class Part(BaseModel):
     """A piece of a model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    bare: ClassVar[str | None] = None
+    """The field that a bare value stands for: `cpu: 8` is short for `cpu: {cores: 8}`."""
+    exclusive: ClassVar[bool] = False
+    """Whether exactly one of the fields is given, so that one that is set takes the place of another."""
+
+    @classmethod
+    def long_form(cls, value: Any) -> Any:
+        """The mapping that a bare value is short for; anything else as it is."""
+        if cls.bare is None or value is None or isinstance(value, (dict, BaseModel)):
+            return value
+        return {cls.bare: value}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return cls.long_form(value)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The mapping, or the bare value that is short for it."""
+        schema = handler(core_schema)
+        mapping = handler.resolve_ref_schema(schema)
+        if cls.exclusive:
+            mapping |= {"minProperties": 1, "maxProperties": 1}
+        if cls.bare is not None:
+            long = dict(mapping)
+            mapping.clear()
+            mapping |= {name: long.pop(name) for name in ("title", "description") if name in long}
+            mapping["anyOf"] = [long["properties"][cls.bare], long]
+        return schema
 
 
 def _quantity(dimension: str, expected: str, accepts: Callable[[float], bool]) -> Callable[[Any], float]:
@@ -30,15 +76,34 @@ def _writer(dimension: str) -> Callable[[float], str | float]:
     base = units.DIMENSIONS[dimension]
 
     def write(number: float) -> str | float:
-        return f"{number!r} {base}" if base else number
+        if not base:
+            return number
+        short = units.show(number, dimension)
+        return short if units.parse(short, dimension) == number else f"{number!r} {base}"
 
     return write
 
 
 def _schema(dimension: str, description: str) -> WithJsonSchema:
+    """A text with a unit of the dimension; a number too where that needs no unit, else only 0."""
+    text = {"type": "string", "pattern": _pattern(dimension)}
+    number = {"type": "number"} if dimension in units.UNITLESS else {"const": 0}
     return WithJsonSchema(
-        {"type": ["string", "number"], "description": description, "examples": [units.EXAMPLES[dimension]]}
+        {"anyOf": [text, number], "description": description, "examples": [units.EXAMPLES[dimension]]}
     )
+
+
+def _pattern(dimension: str) -> str:
+    """A regular expression, in the dialect of JSON schemas, of the quantities of a dimension."""
+    number = r"^\s*\+?\s*\$?\s*(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*"
+    if dimension == "rate":
+        things = "|".join(thing for thing in units.THINGS if thing)
+        per = f"({things})?\\s*/\\s*({'|'.join(units.PERIODS)})"
+        return f"{number}[kMG]?\\s*({per}|{'|'.join(units.RATE_WORDS)})\\s*$"
+    if dimension == "price":
+        return rf"{number}(USD|\$)?\s*/\s*(h|d|month|year)\s*$"
+    names = sorted({name.replace("µ", "[µμ]").replace("/", r"\s*/\s*") for name in units.UNITS[dimension]})
+    return f"{number}({'|'.join(names)})\\s*$"
 
 
 def _at_least_zero(number: float) -> bool:
@@ -137,41 +202,84 @@ PositiveAmount = Annotated[
 ]
 
 
-def _whole(least: int, dimension: str = "count") -> Callable[[Any], int]:
-    def read(value: Any) -> int:
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number between two bounds; the upper one keeps a slip of the pen from asking for all memory."""
+
+    least: int
+    most: int
+    dimension: str = "count"
+
+    @property
+    def description(self) -> str:
+        """What is expected."""
+        return f"a whole number >= {self.least}" if self.least >= 0 else f"a whole number from {self.least}"
+
+    def read(self, value: Any) -> int:
+        """The number; raises ValueError."""
         try:
-            number = units.parse(value, dimension)
+            number = units.parse(value, self.dimension)
         except units.UnitError:
-            number = -1.0
-        if number != int(number) or number < least:
-            raise ValueError(f"got {value!r}, expected a whole number >= {least}")
+            number = math.nan
+        if not (number.is_integer() and self.least <= number):
+            raise ValueError(f"got {value!r}, expected {self.description}")
+        if number > self.most:
+            raise ValueError(f"got {value!r}, expected {self.description} and at most {self.most:,}")
         return int(number)
 
-    return read
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read before pydantic's own check."""
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """An integer, or a text such as `10k`."""
+        number = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        text = {"type": "string", "pattern": _pattern(self.dimension)}
+        return {"anyOf": [number, text], "description": self.description}
 
 
-WholeNumber = Annotated[
-    int,
-    BeforeValidator(_whole(0)),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "description": "a whole number >= 0"}),
-]
-Count = Annotated[
-    int,
-    BeforeValidator(_whole(1)),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "description": "a whole number >= 1"}),
-]
-Cores = Annotated[
-    int,
-    BeforeValidator(_whole(1, "cores")),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "description": "a whole number of cores"}),
-]
-Priority = Annotated[int, Field(ge=-1000, le=1000, description="a lower number is served first")]
+BILLION = 10**9
+
+WholeNumber = Annotated[int, Whole(0, BILLION)]
+Count = Annotated[int, Whole(1, BILLION)]
+Tries = Annotated[int, Whole(0, 1000)]
+Instances = Annotated[int, Whole(1, 10_000)]
+Users = Annotated[int, Whole(1, 10_000_000)]
+Keys = Annotated[int, Whole(1, 100_000_000)]
+Cores = Annotated[int, Whole(1, 4096, "cores")]
+HardwareThreads = Annotated[int, Whole(1, 64)]
+Priority = Annotated[int, Whole(-1000, 1000)]
 
 
-def shorthand(field: str) -> Callable[[Any], Any]:
-    """A validator that reads a bare value as a mapping of that one field."""
+class Either:
+    """A quantity, or one of some words in its place."""
 
-    def expand(value: Any) -> Any:
-        return value if isinstance(value, (dict, BaseModel)) else {field: value}
+    def __init__(self, quantity: Any, *words: str) -> None:
+        self.words = words
+        self._adapter: TypeAdapter[Any] = TypeAdapter(quantity)
+        self._schema = self._adapter.json_schema()
+        self._alternative = " or ".join(map(repr, words))
+        self.description = f"{self._schema['description']}, or {self._alternative}"
 
-    return expand
+    def read(self, value: Any) -> Any:
+        """The word or the quantity; raises ValueError."""
+        if isinstance(value, str) and value in self.words:
+            return value
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"{message}, or {self._alternative}") from None
+
+    def write(self, value: Any) -> Any:
+        """As it is written in a model file."""
+        return value if isinstance(value, str) else self._adapter.dump_python(value)
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Read in place of pydantic's own check of the union, which would report each of its members."""
+        writer = core_schema.plain_serializer_function_ser_schema(self.write)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=writer)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The quantity's schema, or the words."""
+        return {"anyOf": [self._schema, {"enum": list(self.words)}], "description": self.description}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from simulator.model.part import Count, Part, PositiveAmount, PositiveRate, WholeNumber, shorthand
+from simulator.model.part import Count, Instances, Part, PositiveAmount, PositiveRate, WholeNumber
 from simulator.model.site import Deployment
 from simulator.model.steps import Step
 from simulator.program.program import Balancer, Policy
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 class RateLimit(Part):
     """A token bucket before the service, shared by its replicas; a request takes one token."""
+
+    bare: ClassVar[str | None] = "rate"
 
     rate: PositiveRate
     burst: PositiveAmount | None = None
@@ -37,7 +39,7 @@ class Service(Part):
 
     host: str
     """Name of the hosts that it runs on; replica i runs on instance i modulo their count."""
-    replicas: Count | None = None
+    replicas: Instances | None = None
     """As many as there are instances of the host where left out."""
     workers: Count | None = None
     """Threads (or event loops) of one replica; unlimited where left out."""
@@ -47,7 +49,7 @@ class Service(Part):
     """Requests that may wait for a replica's workers; one more is turned away. Unlimited where left out."""
     balancer: Policy = Policy.ROUND_ROBIN
     """How callers choose a replica."""
-    rate_limit: Annotated[RateLimit | None, BeforeValidator(lambda v: v if v is None else shorthand("rate")(v))] = None
+    rate_limit: RateLimit | None = None
     operations: dict[str, list[Step]] = Field(min_length=1)
     """What it can be asked to do, step by step."""
 

@@ -22,7 +22,7 @@ from simulator.model.lock import LockResource
 from simulator.model.measurement import Measurements
 from simulator.model.network import Network
 from simulator.model.objective import Objective
-from simulator.model.part import Count, Part, PositiveDuration, Share, WholeNumber
+from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
 from simulator.model.service import Service
 from simulator.model.workload import Workload
 
@@ -31,11 +31,11 @@ class Run(Part):
     """How to simulate, where the command line does not say."""
 
     seed: WholeNumber = 1
-    duration: PositiveDuration | Literal["auto"] = "auto"
+    duration: Annotated[float | Literal["auto"], Either(PositiveDuration, "auto")] = "auto"
     """Simulated time of one replication. `auto` takes what gives a reasonable number of requests."""
-    replications: Count | Literal["auto"] = "auto"
+    replications: Annotated[int | Literal["auto"], Either(Instances, "auto")] = "auto"
     """Independent repetitions behind every interval; 1 uses batch means of one run. `auto` is 10."""
-    warm_up: PositiveDuration | Literal["auto", "none"] = "auto"
+    warm_up: Annotated[float | Literal["auto", "none"], Either(PositiveDuration, "auto", "none")] = "auto"
     """Time left out at the start of each replication; `auto` finds it by MSER-5."""
     confidence: Share = 0.95
     """Confidence of the intervals."""

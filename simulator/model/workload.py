@@ -7,7 +7,7 @@ Closed (a user waits for the answer, thinks, and sends the next): give `users` a
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -16,7 +16,6 @@ from simulator.model.call import Guard
 from simulator.model.columns import read_column
 from simulator.model.distribution import DurationDistribution
 from simulator.model.part import (
-    Count,
     Duration,
     Factor,
     Part,
@@ -25,6 +24,7 @@ from simulator.model.part import (
     Priority,
     Rate,
     Share,
+    Users,
 )
 from simulator.program.arrivals import Arrivals, MarkovModulated, Profile, Renewal, Replay
 
@@ -81,6 +81,8 @@ class ProfileSpec(Part):
 class ReplaySpec(Part):
     """Arrivals at the times (since the start) in a CSV file's column, in seconds."""
 
+    bare: ClassVar[str | None] = "file"
+
     file: str | None = None
     column: str | None = None
     times: tuple[Duration, ...] = ()
@@ -88,13 +90,9 @@ class ReplaySpec(Part):
     @model_validator(mode="before")
     @classmethod
     def _load(cls, data: Any, info: ValidationInfo) -> Any:
-        if isinstance(data, str):
-            data = {"file": data}
-        if isinstance(data, dict) and data.get("file") and not data.get("times"):
-            times = read_column(str(data["file"]), data.get("column"), info.context)
-            for row, (before, after) in enumerate(pairwise(times)):
-                if after < before:
-                    raise ValueError(f"{data['file']}: arrival {row + 2} is at {after:g} s, before the one above it")
+        data = cls.long_form(data)
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("times"):
+            times = read_column(data["file"], data.get("column"), info.context, ascending=True)
             return {**data, "times": [f"{time!r} s" for time in times]}
         return data
 
@@ -102,6 +100,8 @@ class ReplaySpec(Part):
     def _has_times(self) -> Self:
         if not self.times:
             raise ValueError("expected a file or a list of times")
+        if any(after < before for before, after in pairwise(self.times)):
+            raise ValueError("the times are not in order")
         return self
 
 
@@ -118,7 +118,7 @@ class Workload(Guard):
     """Markov-modulated Poisson arrivals: the states follow each other in turn."""
     profile: ProfileSpec | None = None
     replay: ReplaySpec | None = None
-    users: Count | None = None
+    users: Users | None = None
     """How many users there are, each with one request at a time."""
     think: DurationDistribution = DurationDistribution(constant=0.0)
     """Time of a user between an answer and the next request."""
@@ -140,6 +140,7 @@ class Workload(Guard):
             raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {', '.join(given) or 'none'}")
         if (self.operation is None) == (self.mix is None):
             raise ValueError("expected exactly one of operation, mix")
+        self.open_arrivals()
         return self
 
     @field_validator("bursty")

@@ -92,6 +92,7 @@ class Recorder:
             duration=duration,
             engine="simpy",
             requests=tuple(tables),
+            resources=tuple(station.resource for station in program.stations),
             times=np.array(self.times),
             stations=np.array(self.station_samples, dtype=np.float64).reshape(len(self.times), -1, 9),
             workloads=np.array(self.workload_samples, dtype=np.float64).reshape(len(self.times), -1, 4),

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Mapping
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Protocol
 
+import simpy
+
 from simulator.engines.simpy.tokens import Token
 from simulator.errors import UsageError
 from simulator.program import stations as specs
@@ -205,6 +207,7 @@ class SharingStation(Station):
         self.most = len(spec.capacity)
         self.alone = spec.capacity[0]
         self.virtual = 0.0
+        self.changed = 0.0
         self.order = 0
         self.jobs: list[list[Any]] = []  # heap of [mark, order of joining, token or None where it left]
         self.timer: Any = None
@@ -214,21 +217,32 @@ class SharingStation(Station):
         return self.capacity[jobs if jobs < self.most else self.most]
 
     def account(self) -> float:
-        """Bring V and the integrals up to now."""
+        """Bring the integrals up to now; V stays, so that a sample changes no trajectory."""
         now = self.engine.environment.now
         span = now - self.last
         if span > 0.0:
             if self.busy:
                 rate = self.total_rate(self.busy)
-                self.virtual += span * (rate / self.busy)
                 self.busy_area += span * rate
                 self.waiting_area += span * (self.busy - rate / self.alone)
             self.last = now
         return now
 
+    def _virtual_at(self, now: float) -> float:
+        if not self.busy:
+            return self.virtual
+        return self.virtual + (now - self.changed) * (self.total_rate(self.busy) / self.busy)
+
+    def _advance(self) -> float:
+        """Bring V and the integrals up to a change now (rule 5)."""
+        now = self.account()
+        self.virtual = self._virtual_at(now)
+        self.changed = now
+        return now
+
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for `amount` units of work."""
-        now = self.account()
+        now = self._advance()
         self.arrivals += 1
         token.at = self
         token.since = now
@@ -253,7 +267,7 @@ class SharingStation(Station):
             self.timer = self.engine.after(max(remaining, 0.0), self._complete, jobs[0][2])
 
     def _complete(self, token: Token) -> None:
-        now = self.account()
+        now = self._advance()
         self.timer = None
         heappop(self.jobs)
         self.virtual = token.mark[0]  # type: ignore[assignment]
@@ -276,7 +290,7 @@ class SharingStation(Station):
 
     def withdraw(self, token: Token) -> None:
         """Leave with the work unfinished."""
-        now = self.account()
+        now = self._advance()
         self.withdrawals += 1
         attained = max(token.amount - (token.mark[0] - self.virtual), 0.0)  # type: ignore[operator]
         token.mark[2] = None
@@ -285,7 +299,8 @@ class SharingStation(Station):
 
     def in_progress(self, now: float) -> float:
         """Work that jobs present have had."""
-        return math.fsum(job[2].amount - (job[0] - self.virtual) for job in self.jobs if job[2] is not None)
+        virtual = self._virtual_at(now)
+        return math.fsum(job[2].amount - (job[0] - virtual) for job in self.jobs if job[2] is not None)
 
 
 class PoolStation(Station):
@@ -371,22 +386,20 @@ class BucketStation(Station):
         super().__init__(engine)
         self.rate, self.burst, self.waits = spec.rate, spec.burst, spec.waits
         self.level = spec.burst
+        self.refilled = 0.0
         self.queue = Queue(Discipline.FIFO)
         self.timer: Any = None
 
-    def account(self) -> float:
-        """Refill up to now."""
-        now = self.engine.environment.now
-        span = now - self.last
-        if span > 0.0:
-            self.level = min(self.burst, self.level + span * self.rate)
-            self.waiting_area += span * self.waiting
-            self.last = now
+    def _refill(self) -> float:
+        """Bring the level and the integrals up to now; a sample leaves the level, so changes no trajectory."""
+        now = self.account()
+        self.level = min(self.burst, self.level + (now - self.refilled) * self.rate)
+        self.refilled = now
         return now
 
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for `amount` tokens."""
-        token.since = self.account()
+        token.since = self._refill()
         token.amount = amount
         token.component = component
         self.arrivals += 1
@@ -416,7 +429,7 @@ class BucketStation(Station):
         self.timer = self.engine.after(delay, self._serve_head, head)
 
     def _serve_head(self, token: Token) -> None:
-        now = self.account()
+        now = self._refill()
         self.timer = None
         self._take(token.amount)
         self._dequeue(token, now)
@@ -432,7 +445,7 @@ class BucketStation(Station):
 
     def withdraw(self, token: Token) -> None:
         """Leave the queue; where it was the head, the next one's wait starts from the present level."""
-        now = self.account()
+        now = self._refill()
         self.withdrawals += 1
         if self.queue.head() is token:
             self.engine.cancel_timer(self.timer)
@@ -591,5 +604,6 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
 
 
 def defuse(event: Any) -> None:
-    """Let an interrupted process end by the exception without stopping the simulation."""
-    event.defuse()
+    """Let an interrupted process end by the interrupt without stopping the simulation; its own errors still do."""
+    if isinstance(event.value, simpy.Interrupt):
+        event.defused = True

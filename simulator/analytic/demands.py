@@ -1,0 +1,679 @@
+"""Demands: what requests ask of every resource, and when the first one saturates, read off a Program's code.
+
+Nothing is simulated, so the answers are instant and carry these assumptions:
+
+- Nothing fails: no time-out fires, no queue is full, so handlers and their retries do not run. A `Fail` that the
+  request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing follows it.
+- A balancer sends equal shares to its replicas. Replicas need not be spread equally over hosts: a resource
+  saturates with its busiest instance.
+- Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
+- Loops run for their mean count; how a random count is rounded is ignored.
+- A pool's units are held for as long as the code between acquiring and releasing takes when nobody waits, which
+  is the least that they are held. What is acquired and never released is held until its token ends.
+- A fork takes as long as the last branch that it needs, taking each branch for its mean and branches for not
+  disturbing each other: too short where it waits for all of several random ones, too long for the first of them.
+- An external station takes the seconds that its process is told.
+- Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
+  one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
+  A time to live counts where only open workloads look the store up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
+from simulator.distributions import Constant, Discrete, Distribution, Zipf
+from simulator.program import instructions as ops
+from simulator.program.program import Entry, Program, Users, Workload
+from simulator.program.stations import Bucket, Eviction, External, Pool, Servers, Sharing, Station, Store
+
+Floats = NDArray[np.float64]
+
+_HIT_RATIO: dict[Eviction, Callable[[Floats, int], float]] = {
+    Eviction.LRU: che_hit_ratio,
+    Eviction.FIFO: fifo_hit_ratio,
+    Eviction.LFU: lfu_hit_ratio,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one request asks of a resource, all its instances together.
+
+    `demand` is in the resource's work units: seconds of servers, work of sharing (reference-core seconds, bytes),
+    unit-seconds held of a pool, tokens of a bucket, lookups of a store. `capacity` is in work units a second.
+    `saturation` is the throughput (1/s) of such requests alone at which the busiest instance saturates, inf where
+    none does.
+    """
+
+    resource: str
+    visits: float
+    demand: float
+    capacity: float
+    saturation: float
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFacts:
+    """An operation of a workload: its share of the requests and its mean response time (s) when nobody waits."""
+
+    operation: str
+    share: float
+    zero_load_response: float
+    demands: tuple[Demand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadFacts:
+    """A workload's mean request over all its operations, and how many of them the system can do.
+
+    Open workloads offer `offered_per_s` and think for 0 s. Closed ones have `users` with a mean `think` time (s), a
+    `throughput_bound` (1/s) = min(saturation_throughput, N / (R0 + Z)) and a population `saturation_users` N* =
+    (R0 + Z) * saturation_throughput from which somebody must wait (Lazowska, Zahorjan, Graham and Sevcik,
+    Quantitative System Performance, section 5.2); what is the other kind's is None. `saturation_throughput` (1/s)
+    is that of this workload alone and `saturated_resource` what sets it; inf and None where nothing does.
+    """
+
+    workload: str
+    offered_per_s: float | None
+    users: int | None
+    think: float
+    zero_load_response: float
+    operations: tuple[OperationFacts, ...]
+    demands: tuple[Demand, ...]
+    saturated_resource: str | None
+    saturation_throughput: float
+    throughput_bound: float | None
+    saturation_users: float | None
+
+    @property
+    def expected_throughput(self) -> float:
+        """Requests a second that are offered, or that closed users send at most."""
+        rate = self.throughput_bound if self.offered_per_s is None else self.offered_per_s
+        return math.inf if rate is None else rate
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceFacts:
+    """A resource under the open workloads' offered load.
+
+    `capacity` and `demand_rate` are in work units a second, all instances together; `utilization` is their ratio,
+    `busiest_utilization` that of the instance with the most to do; both exceed 1 under overload.
+    `saturation_factor` is what the load must be multiplied by to bring that instance to 1.
+    """
+
+    resource: str
+    kind: str
+    instances: int
+    capacity: float
+    demand_rate: float
+    utilization: float
+    busiest_utilization: float
+    saturation_factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a Program's code says of its capacity.
+
+    `saturation_factor` is the multiple of all open workloads' rates at which the first resource, `saturated_resource`,
+    saturates, and `saturation_throughput` (1/s) their requests together then; inf and None where nothing does,
+    or where there is no open workload.
+    """
+
+    workloads: tuple[WorkloadFacts, ...]
+    resources: tuple[ResourceFacts, ...]
+    saturated_resource: str | None
+    saturation_factor: float
+    saturation_throughput: float
+
+    def saturation_of(self, resource: str) -> float | None:
+        """The multiple of the open load that saturates a resource; None where none does, or for an unknown one."""
+        factors = (each.saturation_factor for each in self.resources if each.resource == resource)
+        return next((factor for factor in factors if factor < math.inf), None)
+
+
+def facts(program: Program) -> Facts:
+    """Return the demands, zero-load response times and saturation points of a Program.
+
+    Raises `ValueError` for code that jumps back other than by `Next` and `Retry`, and for keys or choices drawn
+    from a distribution without probabilities; lowering a model makes neither.
+    """
+    reading = _settled_reading(program)
+    resources = _Resources(program)
+    loads = _offered_loads(program, reading)
+    saturated, busiest = resources.most_loaded(loads)
+    factor = _reciprocal(busiest)
+    rates = math.fsum(rate for workload in program.workloads if (rate := _offered_rate(workload)) is not None)
+    return Facts(
+        workloads=tuple(
+            _workload_facts(workload, reading, paths, resources)
+            for workload, paths in zip(program.workloads, reading.workloads, strict=True)
+        ),
+        resources=resources.under(loads),
+        saturated_resource=saturated,
+        saturation_factor=factor,
+        saturation_throughput=factor * rates if 0 < factor < math.inf else factor,
+    )
+
+
+facts_of = facts  # for callers that keep the result in a variable `facts`
+
+
+def flows(program: Program, workload: int) -> Floats:
+    """Return how often a request of workload number `workload` executes each instruction, on average.
+
+    Shape (instructions,); the mean over the workload's operations. Raises as `facts` does.
+    """
+    reading = _settled_reading(program)
+    flow = np.zeros(len(program.instructions))
+    spec = program.workloads[workload]
+    for share, path in zip(_shares(spec), reading.workloads[workload], strict=True):
+        for pc, executions in path.flow.items():
+            flow[pc] += share * executions
+    return flow
+
+
+def _offered_loads(program: Program, reading: _Reading) -> Floats:
+    """Work units a second that the open workloads ask of each station."""
+    loads = np.zeros(len(program.stations))
+    for workload, paths in zip(program.workloads, reading.workloads, strict=True):
+        rate = _offered_rate(workload)
+        if rate is not None:
+            demand = _mixed(workload, [path.demand for path in paths])
+            # A replay of arrivals that all come at time 0 has an infinite rate.
+            loads += np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
+    return loads
+
+
+def _workload_facts(workload: Workload, reading: _Reading, paths: list[_Path], resources: _Resources) -> WorkloadFacts:
+    demand = _mixed(workload, [path.demand for path in paths])
+    visits = _mixed(workload, [path.visits for path in paths])
+    shares = _shares(workload)
+    times = [reading.time_left[entry.pc] for entry in workload.entries]
+    response_time = math.fsum(share * time for share, time in zip(shares, times, strict=True))
+    saturated, busiest = resources.most_loaded(demand)
+    saturation = _reciprocal(busiest)
+    users, think = _users(workload, reading)
+    cycle = response_time + think
+    return WorkloadFacts(
+        workload=workload.name,
+        offered_per_s=_offered_rate(workload),
+        users=users,
+        think=think,
+        zero_load_response=response_time,
+        operations=tuple(
+            OperationFacts(entry.operation, share, time, resources.demands(path.visits, path.demand))
+            for entry, share, time, path in zip(workload.entries, shares, times, paths, strict=True)
+        ),
+        demands=resources.demands(visits, demand),
+        saturated_resource=saturated,
+        saturation_throughput=saturation,
+        throughput_bound=None if users is None else min(saturation, users * _reciprocal(cycle)),
+        saturation_users=None if users is None else cycle * saturation if busiest > 0 else math.inf,
+    )
+
+
+def _shares(workload: Workload) -> list[float]:
+    total = math.fsum(entry.share for entry in workload.entries)
+    return [entry.share / total for entry in workload.entries]
+
+
+def _mixed(workload: Workload, values: list[Floats]) -> Floats:
+    """The mean over a workload's operations."""
+    return np.average(np.stack(values), axis=0, weights=_shares(workload))
+
+
+def _offered_rate(workload: Workload) -> float | None:
+    """Mean arrivals a second; None where the workload is closed."""
+    return None if isinstance(workload.source, Users) else float(workload.source.mean_rate)
+
+
+def _users(workload: Workload, reading: _Reading) -> tuple[int | None, float]:
+    if not isinstance(workload.source, Users):
+        return None, 0.0
+    return workload.source.count, reading.mean(workload.source.think)
+
+
+def _reciprocal(value: float) -> float:
+    return 1.0 / value if value > 0.0 else math.inf
+
+
+class _Resources:
+    """A Program's stations grouped by resource; arrays have one entry a station, or one a resource."""
+
+    def __init__(self, program: Program) -> None:
+        self.stations = program.stations
+        self.groups = program.resources()
+        self.names = list(self.groups)
+        self.capacities = np.array([_capacity(station) for station in program.stations], dtype=np.float64)
+        self.group_of = np.zeros(len(program.stations), dtype=np.intp)
+        for number, members in enumerate(self.groups.values()):
+            self.group_of[list(members)] = number
+
+    def _total(self, values: Floats) -> Floats:
+        totals = np.zeros(len(self.names))
+        np.add.at(totals, self.group_of, values)
+        return totals
+
+    def _busiest(self, loads: Floats) -> Floats:
+        """The highest utilization of a resource's instances; shape (resources,)."""
+        busiest = np.zeros(len(self.names))
+        limited = np.isfinite(self.capacities)
+        np.maximum.at(busiest, self.group_of[limited], loads[limited] / self.capacities[limited])
+        return busiest
+
+    def most_loaded(self, loads: Floats) -> tuple[str | None, float]:
+        """The resource with the busiest instance, and that instance's utilization under work units a second."""
+        busiest = self._busiest(loads)
+        if not busiest.any():
+            return None, 0.0
+        first = int(np.argmax(busiest))
+        return self.names[first], float(busiest[first])
+
+    def demands(self, visits: Floats, demand: Floats) -> tuple[Demand, ...]:
+        """One for each resource that is visited."""
+        columns = (self._total(visits), self._total(demand), self._total(self.capacities), self._busiest(demand))
+        return tuple(
+            Demand(name, seen, work, capacity, _reciprocal(busiest))
+            for name, seen, work, capacity, busiest in zip(
+                self.names, *(column.tolist() for column in columns), strict=True
+            )
+            if seen > 0
+        )
+
+    def under(self, loads: Floats) -> tuple[ResourceFacts, ...]:
+        """Every resource under a load, work units a second for each station."""
+        columns = (self._total(self.capacities), self._total(loads), self._busiest(loads))
+        return tuple(
+            ResourceFacts(
+                resource=name,
+                kind=type(self.stations[members[0]]).__name__.lower(),
+                instances=len(members),
+                capacity=capacity,
+                demand_rate=load,
+                utilization=load / capacity if capacity < math.inf else 0.0,
+                busiest_utilization=busiest,
+                saturation_factor=_reciprocal(busiest),
+            )
+            for (name, members), capacity, load, busiest in zip(
+                self.groups.items(), *(column.tolist() for column in columns), strict=True
+            )
+        )
+
+
+def _capacity(station: Station) -> float:
+    """Work units a second of one station at its best."""
+    match station:
+        case Servers():
+            return float(station.servers)
+        case Sharing():
+            return max(station.capacity)
+        case Pool():
+            return station.capacity
+        case Bucket():
+            return station.rate
+        case Store() | External():
+            return math.inf
+
+
+def _seconds_per_unit(station: Station) -> float:
+    """Time that a unit of work takes alone."""
+    return 1.0 / station.capacity[0] if isinstance(station, Sharing) else 1.0
+
+
+class _Step(NamedTuple):
+    """What an instruction means for the mean: its time (s), where its token goes on, and what it runs aside.
+
+    `onward` and `aside` are instructions with how often each is gone to. Aside run the body of a loop, branches
+    and messages; `time` has what the token waits for them. `ended` is 1 where the token has done its work here.
+    """
+
+    time: float = 0.0
+    onward: tuple[tuple[int, float], ...] = ()
+    aside: tuple[tuple[int, float], ...] = ()
+    ended: float = 0.0
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Units of pools that a token holds, on top of others."""
+
+    stations: tuple[int, ...]
+    units: float
+    below: _Hold | None
+
+
+class _Path:
+    """Mean executions by instruction (`flow`, where above 0), and visits and demand by station, of one request."""
+
+    def __init__(self, reading: _Reading, start: int) -> None:
+        self.reading = reading
+        self.flow: dict[int, float] = {start: 1.0}
+        self._holds: dict[int, _Hold | None] = {start: None}
+        self._last = start
+        self._visits: dict[tuple[int, ...], float] = {}
+        self._demand: dict[tuple[int, ...], float] = {}
+        self._follow(start)
+        self.visits = self._by_station(self._visits)
+        self.demand = self._by_station(self._demand)
+
+    def _follow(self, start: int) -> None:
+        """Visit instructions in order: flow only goes forward, for loops run their bodies aside."""
+        instructions, steps, flow = self.reading.program.instructions, self.reading.steps, self.flow
+        pc = start
+        while pc <= self._last:
+            executions = flow.get(pc)
+            if executions is not None:
+                step = steps[pc]
+                held = self._holds[pc]
+                self._occupy(held, executions * step.time)
+                held = self._use(instructions[pc], executions, held)
+                for target, weight in step.onward:
+                    self._reach(target, executions * weight, held)
+                for target, weight in step.aside:
+                    self._reach(target, executions * weight, None)
+            pc += 1
+
+    def _reach(self, pc: int, executions: float, held: _Hold | None) -> None:
+        if executions > 0.0:
+            self.flow[pc] = self.flow.get(pc, 0.0) + executions
+            self._holds[pc] = held
+            self._last = max(self._last, pc)
+
+    def _occupy(self, held: _Hold | None, time: float) -> None:
+        """Add the time that passes to the demand of all that is held."""
+        while held is not None and time > 0.0:
+            _add(self._demand, held.stations, time * held.units)
+            held = held.below
+
+    def _use(self, instruction: ops.Instruction, executions: float, held: _Hold | None) -> _Hold | None:
+        """Count a visit; returns what is held afterwards."""
+        match instruction:
+            case ops.Acquire():
+                _add(self._visits, instruction.place.stations, executions)
+                return _Hold(instruction.place.stations, self.reading.mean(instruction.amount), held)
+            case ops.Release():
+                return held.below if held is not None else None
+            case ops.Work() | ops.TakeTokens():
+                _add(self._visits, instruction.place.stations, executions)
+                _add(self._demand, instruction.place.stations, executions * self.reading.mean(instruction.amount))
+            case ops.Lookup():
+                _add(self._visits, instruction.place.stations, executions)
+                _add(self._demand, instruction.place.stations, executions)
+        return held
+
+    def _by_station(self, totals: dict[tuple[int, ...], float]) -> Floats:
+        """Spread what goes to places equally over their stations."""
+        values = np.zeros(len(self.reading.program.stations))
+        for stations, total in totals.items():
+            np.add.at(values, list(stations), total / len(stations))
+        return values
+
+
+def _add(totals: dict[tuple[int, ...], float], stations: tuple[int, ...], amount: float) -> None:
+    totals[stations] = totals.get(stations, 0.0) + amount
+
+
+class _Reading:
+    """A Program's code as steps, given the hit ratio of each lookup by its instruction.
+
+    `time_left` is the mean time (s) from an instruction to the end of its token (of one turn, in a loop's body)
+    or to its failure, `success` the probability of getting to that end.
+    """
+
+    def __init__(self, program: Program, hit_ratios: Mapping[int, float]) -> None:
+        self.program = program
+        self.hit_ratios = hit_ratios
+        self._means: dict[int, float] = {}
+        self._seconds: dict[tuple[int, ...], float] = {}
+        count = len(program.instructions)
+        self.steps = [_Step()] * count
+        self.time_left = [0.0] * (count + 1)
+        self.success = [0.0] * (count + 1)
+        self._read()
+        self.workloads = [[_Path(self, entry.pc) for entry in workload.entries] for workload in program.workloads]
+
+    def _read(self) -> None:
+        """Read backwards, so that what follows is known."""
+        time_left, success = self.time_left, self.success
+        readers = {kind: getattr(self, f"_{name}") for kind, name in _READERS.items()}
+        for pc in range(len(self.steps) - 1, -1, -1):
+            instruction = self.program.instructions[pc]
+            reader = readers.get(type(instruction))
+            step = reader(instruction, pc) if reader else _Step(onward=((pc + 1, 1.0),))
+            _check_forward(pc, step)
+            self.steps[pc] = step
+            time_left[pc] = step.time + sum(weight * time_left[target] for target, weight in step.onward)
+            success[pc] = step.ended + sum(weight * success[target] for target, weight in step.onward)
+
+    def mean(self, draw: int) -> float:
+        """Mean of a draw."""
+        if draw not in self._means:
+            self._means[draw] = float(self.program.draws[draw].distribution.mean)
+        return self._means[draw]
+
+    def _seconds_at(self, stations: tuple[int, ...]) -> float:
+        """Mean time of a unit of work over the stations of a place."""
+        if stations not in self._seconds:
+            each = [_seconds_per_unit(self.program.stations[number]) for number in stations]
+            self._seconds[stations] = math.fsum(each) / len(each)
+        return self._seconds[stations]
+
+    def _work(self, instruction: ops.Work, pc: int) -> _Step:
+        time = self.mean(instruction.amount) * self._seconds_at(instruction.place.stations)
+        return _Step(time, ((pc + 1, 1.0),))
+
+    def _delay(self, instruction: ops.Delay, pc: int) -> _Step:
+        return _Step(self.mean(instruction.amount), ((pc + 1, 1.0),))
+
+    def _lookup(self, instruction: ops.Lookup, pc: int) -> _Step:
+        ratio = self.hit_ratios[pc]
+        return _Step(onward=((pc + 1, ratio), (instruction.miss, 1.0 - ratio)))
+
+    def _choose(self, instruction: ops.Choose, pc: int) -> _Step:
+        weights = _probabilities(self.program.draws[instruction.draw].distribution).tolist()
+        return _Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
+
+    def _jump(self, instruction: ops.Jump, pc: int) -> _Step:
+        return _Step(onward=((instruction.target, 1.0),))
+
+    def _fork(self, instruction: ops.Fork, pc: int) -> _Step:
+        times = sorted(self.time_left[target] for target in instruction.targets)
+        succeeds = _enough_succeed([self.success[target] for target in instruction.targets], instruction.need)
+        branches = tuple((target, 1.0) for target in instruction.targets)
+        return _Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
+
+    def _publish(self, instruction: ops.Publish, pc: int) -> _Step:
+        return _Step(onward=((pc + 1, 1.0),), aside=((instruction.target, 1.0),))
+
+    def _loop(self, instruction: ops.Loop, pc: int) -> _Step:
+        distribution = self.program.draws[instruction.count].distribution
+        mean = self.mean(instruction.count)
+        count = math.floor(mean + 0.5) if isinstance(distribution, Constant) else mean
+        turns, finishes = _turns(count, self.success[pc + 1])
+        return _Step(turns * self.time_left[pc + 1], ((instruction.exit, finishes),), ((pc + 1, turns),))
+
+    def _end(self, instruction: ops.End | ops.Next, pc: int) -> _Step:
+        return _Step(ended=1.0)
+
+    def _stop(self, instruction: ops.Fail | ops.Retry, pc: int) -> _Step:
+        return _Step()
+
+
+_READERS: dict[type[ops.Instruction], str] = {
+    ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
+    ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
+    ops.Fail: "stop", ops.Retry: "stop",
+}  # fmt: skip
+
+
+def _check_forward(pc: int, step: _Step) -> None:
+    for target, _ in (*step.onward, *step.aside):
+        if target <= pc:
+            raise ValueError(f"instruction {pc} jumps back to {target}: only Next and Retry may")
+
+
+def _turns(count: float, success: float) -> tuple[float, float]:
+    """Mean turns of a loop whose turns succeed with that probability, and the probability that all do."""
+    if success >= 1.0:
+        return count, 1.0
+    if count <= 1.0:
+        return count, 1.0 - count * (1.0 - success)
+    finishes = success**count
+    return (1.0 - finishes) / (1.0 - success), finishes
+
+
+def _enough_succeed(probabilities: list[float], need: int) -> float:
+    """Probability that at least `need` of independent branches succeed."""
+    if all(probability >= 1.0 for probability in probabilities):
+        return 1.0
+    counts = np.ones(1)  # probabilities of the number of successes so far
+    for probability in probabilities:
+        counts = np.convolve(counts, (1.0 - probability, probability))
+    return float(min(counts[need:].sum(), 1.0))
+
+
+def _probabilities(distribution: Distribution) -> Floats:
+    """Probability of each whole number from 0."""
+    if isinstance(distribution, (Zipf, Discrete)):
+        return distribution.probabilities()
+    if isinstance(distribution, Constant):
+        only = np.zeros(int(distribution.value) + 1)
+        only[-1] = 1.0
+        return only
+    kind = type(distribution).__name__
+    raise ValueError(f"keys or choices drawn from {kind}, expected Zipf, Discrete or Constant")
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A lookup's traffic to a store: keys, rate (1/s) to weigh it by, and whether that is an offered rate."""
+
+    keys: Distribution
+    rate: float = 1.0
+    known: bool = False
+
+
+def _settled_reading(program: Program) -> _Reading:
+    """Read with all lookups weighing the same; where hit ratios depend on rates, read again at the rates so found."""
+    keys = _keys_of_lookups(program)
+    reading = _Reading(program, _hit_ratios(program, {pc: [_Request(drawn)] for pc, drawn in keys.items()}))
+    if not _need_rates(program, keys):
+        return reading
+    requests: dict[int, list[_Request]] = {pc: [] for pc in keys}
+    for workload, entry, rate, path in _entries(reading):
+        known = not isinstance(workload.source, Users) and math.isfinite(rate)
+        for pc in keys.keys() & path.flow.keys():
+            weight = rate if math.isfinite(rate) else 1.0
+            requests[pc].append(_Request(keys[pc], weight * entry.share * path.flow[pc], known))
+    return _Reading(program, _hit_ratios(program, requests))
+
+
+def _entries(reading: _Reading) -> Iterator[tuple[Workload, Entry, float, _Path]]:
+    """Every operation of every workload, with the workload's rate: offered, or of closed ones at zero load."""
+    for workload, paths in zip(reading.program.workloads, reading.workloads, strict=True):
+        rate = _offered_rate(workload)
+        if rate is None:
+            users, think = _users(workload, reading)
+            times = [reading.time_left[entry.pc] for entry in workload.entries]
+            cycle = think + float(np.average(times, weights=_shares(workload)))
+            rate = (users or 0) * _reciprocal(cycle)
+        for entry, path in zip(workload.entries, paths, strict=True):
+            yield workload, entry, rate, path
+
+
+def _keys_of_lookups(program: Program) -> dict[int, Distribution]:
+    """The distribution of the keys of each lookup, by its instruction: what was last drawn into its register."""
+    drawn: dict[int, Distribution] = {}
+    keys: dict[int, Distribution] = {}
+    for pc, instruction in enumerate(program.instructions):
+        if isinstance(instruction, ops.DrawInto):
+            drawn[instruction.register] = program.draws[instruction.draw].distribution
+        elif isinstance(instruction, ops.Lookup):
+            keys[pc] = drawn.get(instruction.key_register, Constant(0.0))
+    return keys
+
+
+def _need_rates(program: Program, keys: Mapping[int, Distribution]) -> bool:
+    """Whether a hit ratio depends on how often lookups come: stores with a time to live, or with several keys."""
+    seen: dict[int, set[Distribution]] = {}
+    for number, distributions in _by_store(program, keys).items():
+        seen.setdefault(number, set()).update(distributions)
+    return any(len(kinds) > 1 or _store(program, number).time_to_live for number, kinds in seen.items())
+
+
+T = TypeVar("T")
+
+
+def _by_store(program: Program, values: Mapping[int, T]) -> dict[int, list[T]]:
+    """Values of lookups gathered by the stores that they look up."""
+    stores: dict[int, list[T]] = {}
+    for pc, value in values.items():
+        for number in _stores_of(program, pc):
+            stores.setdefault(number, []).append(value)
+    return stores
+
+
+def _stores_of(program: Program, pc: int) -> tuple[int, ...]:
+    instruction: Any = program.instructions[pc]
+    stations: tuple[int, ...] = instruction.place.stations
+    return stations
+
+
+def _store(program: Program, number: int) -> Store:
+    station = program.stations[number]
+    if not isinstance(station, Store):
+        raise ValueError(f"a lookup in {station.resource}, which is no store")
+    return station
+
+
+def _hit_ratios(program: Program, requests: Mapping[int, list[_Request]]) -> dict[int, float]:
+    """Hit ratio of each lookup: the mean over the stores of its place."""
+    shared = {
+        pc: [_Request(one.keys, one.rate / len(_stores_of(program, pc)), one.known) for one in several]
+        for pc, several in requests.items()
+    }
+    of_store = {
+        number: _store_hit_ratio(_store(program, number), [one for several in lists for one in several])
+        for number, lists in _by_store(program, shared).items()
+    }
+    places = {pc: _stores_of(program, pc) for pc in requests}
+    return {pc: math.fsum(of_store[number] for number in stores) / len(stores) for pc, stores in places.items()}
+
+
+def _store_hit_ratio(store: Store, requests: list[_Request]) -> float:
+    """Hit ratio of all requests to a store together; 0 where there are none."""
+    weights: dict[Distribution, float] = {}
+    for request in requests:
+        weights[request.keys] = weights.get(request.keys, 0.0) + request.rate
+    total = math.fsum(weights.values())
+    if total <= 0.0:
+        return 0.0
+    mix = tuple((keys, weight / total) for keys, weight in weights.items() if weight > 0.0)
+    ratio = _policy_hit_ratio(mix, store.capacity, store.eviction)
+    if store.time_to_live is None or not all(request.known for request in requests):
+        return ratio
+    return min(ratio, ttl_hit_ratio(_popularity(mix), total, store.time_to_live))
+
+
+@lru_cache(maxsize=256)
+def _policy_hit_ratio(mix: tuple[tuple[Distribution, float], ...], capacity: int, eviction: Eviction) -> float:
+    return _HIT_RATIO[eviction](_popularity(mix), capacity)
+
+
+def _popularity(mix: tuple[tuple[Distribution, float], ...]) -> Floats:
+    """Probability of each key among requests that draw from several distributions."""
+    parts = [(_probabilities(keys), weight) for keys, weight in mix]
+    total = np.zeros(max(len(part) for part, _ in parts))
+    for part, weight in parts:
+        total[: len(part)] += weight * part
+    return total

@@ -1,0 +1,208 @@
+"""Validation: a model's prediction beside every row of a measured table, and how far off it was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from simulator.errors import InputError, Problem
+from simulator.model.columns import read_rows
+from simulator.model.files import load
+from simulator.model.measurement import Measurements
+from simulator.model.objective import parse_metric
+from simulator.model.system import System
+from simulator.results.estimate import Estimate
+from simulator.results.metrics import statistic
+from simulator.study.executor import map_tasks
+from simulator.study.run import Experiment, Settings, finish
+from simulator.study.sweep import systems_at
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One measured number: its row (as text), the prediction, and the relative error (0.1: 10 % too high)."""
+
+    line: int
+    row: Mapping[str, str]
+    column: str
+    metric: str
+    dimension: str
+    measured: float
+    predicted: Estimate
+    fitted: bool
+
+    @property
+    def error(self) -> float:
+        """(predicted - measured) / measured."""
+        return self.predicted.value / self.measured - 1.0 if self.measured else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """All comparisons of a model with a table."""
+
+    model: str
+    source: str
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def held_out(self) -> tuple[Comparison, ...]:
+        """Those that the model's parameters were not fitted to."""
+        return tuple(each for each in self.comparisons if not each.fitted)
+
+    @property
+    def fitted(self) -> tuple[Comparison, ...]:
+        """Those that the model's parameters were fitted to."""
+        return tuple(each for each in self.comparisons if each.fitted)
+
+
+def mean_absolute_percentage_error(comparisons: Sequence[Comparison]) -> float:
+    """MAPE as a share (0.1: 10 %); NaN without comparisons."""
+    errors = [abs(each.error) for each in comparisons]
+    return math.fsum(errors) / len(errors) if errors else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the measured table: its line, its cells by column, and the fields that it sets."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+def validate(
+    model: str | Path,
+    table: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    where: Mapping[str, Sequence[str]] | None = None,
+    settings: Settings | None = None,
+    tell: Callable[[int, int], None] | None = None,
+    held_out: bool = False,
+) -> Validation:
+    """Predict every row of a table (the model's own where none is given) that passes `where`.
+
+    With `held_out`, only rows that the model's parameters were not fitted to.
+
+    Raises InputError where the model has no `measurements` section, or the table lacks a column, has a bad row, or
+    has no row left.
+    """
+    settings = settings or Settings()
+    path = Path(model)
+    measurements = measurements_of(load(path, overrides), path)
+    source = _table(path, measurements, table)
+    rows = [row for row in read_table(source, measurements) if _passes(row, source, where or {})]
+    rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
+    if not rows:
+        raise InputError([Problem(str(source), 0, 0, "", "no row is left to predict by what was asked for")])
+    points = [{place: row.cells[column] for column, place in measurements.set.items()} for row in rows]
+    systems = systems_at(path, points, overrides)
+    runner = _Predictor(measurements, replace(settings, jobs=1, progress=None))
+    comparisons: list[Comparison] = []
+    for number, (row, predicted) in enumerate(zip(rows, map_tasks(runner, systems, settings.jobs), strict=True)):
+        comparisons.extend(_comparisons(row, predicted, measurements))
+        if tell:
+            tell(number + 1, len(rows))
+    return Validation(str(path), str(source), tuple(comparisons))
+
+
+def measurements_of(system: System, path: Path) -> Measurements:
+    """The model's measurements section; raises InputError without one."""
+    if system.measurements is None:
+        message = (
+            "no measurements section: it says which column sets which field and which metric predicts which column"
+        )
+        raise InputError([Problem(str(path), 0, 0, "measurements", message)])
+    return system.measurements
+
+
+def _table(model: Path, measurements: Measurements, table: str | Path | None) -> Path:
+    if table is not None:
+        return Path(table)
+    if measurements.file is None:
+        raise InputError(
+            [Problem(str(model), 0, 0, "measurements.file", "missing: name a table here or on the command line")]
+        )
+    return model.parent / measurements.file
+
+
+def read_table(source: Path, measurements: Measurements) -> list[Row]:
+    """The rows of a measured table; raises InputError with every problem."""
+    try:
+        header, lines = read_rows(source)
+    except ValueError as error:
+        raise InputError([Problem("", 0, 0, "", str(error))]) from None
+    wanted = [*measurements.set, *measurements.compare, *measurements.fitted]
+    problems = [
+        Problem(str(source), 1, 1, "", f"no column {name!r}, it has: {', '.join(header) or 'none'}")
+        for name in wanted
+        if name not in header
+    ]
+    if problems:
+        raise InputError(list(dict.fromkeys(problems)))
+    rows = []
+    for line, cells in lines:
+        named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        problems.extend(_row_problems(source, line, header, cells, measurements))
+        rows.append(Row(line, named))
+    if problems:
+        raise InputError(problems)
+    return rows
+
+
+def _row_problems(
+    source: Path, line: int, header: list[str], cells: list[str], measurements: Measurements
+) -> list[Problem]:
+    if len(cells) != len(header):
+        return [Problem(str(source), line, 1, "", f"{len(cells)} cells, expected {len(header)}")]
+    problems = []
+    for column in measurements.compare:
+        text = cells[header.index(column)]
+        try:
+            good = float(text) > 0.0 and math.isfinite(float(text))
+        except ValueError:
+            good = False
+        if not good:
+            message = f"got {text!r}, expected a number above 0"
+            problems.append(Problem(str(source), line, header.index(column) + 1, column, message))
+    return problems
+
+
+def _passes(row: Row, source: Path, where: Mapping[str, Sequence[str]]) -> bool:
+    for column, values in where.items():
+        if column not in row.cells:
+            known = ", ".join(row.cells)
+            raise InputError([Problem(str(source), 1, 1, "", f"no column {column!r} to choose by, it has: {known}")])
+        if row.cells[column] not in values:
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Predictor:
+    measurements: Measurements
+    settings: Settings
+
+    def __call__(self, system: System) -> dict[str, Estimate]:
+        experiment = Experiment(system, self.settings)
+        finish(experiment)
+        return {
+            column: statistic(parse_metric(text), experiment.sections, experiment.program).estimate(
+                system.run.confidence
+            )
+            for column, text in self.measurements.compare.items()
+        }
+
+
+def _comparisons(row: Row, predicted: Mapping[str, Estimate], measurements: Measurements) -> list[Comparison]:
+    found = []
+    for column, text in measurements.compare.items():
+        metric = parse_metric(text)
+        shown = {name: cell for name, cell in row.cells.items() if name not in measurements.compare}
+        measured = float(row.cells[column])
+        fitted = measurements.was_fitted(dict(row.cells))
+        found.append(
+            Comparison(row.line, shown, column, str(metric), metric.dimension, measured, predicted[column], fitted)
+        )
+    return found

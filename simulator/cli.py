@@ -1,0 +1,439 @@
+"""The `tpsim` command. Only this module prints; whatever is heavy is imported when a verb needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from simulator.errors import InputError, TpsimError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from simulator.study.run import Settings
+
+FINE, BUG, USAGE, INVALID, UNMET, IMPRECISE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+# Newer typer carries its own click, so ClickException is found through a public subclass.
+COMMAND_LINE_ERROR: Any = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="tpsim",
+    help="Capacity planning by simulation: how much can this stack do, how fast, what breaks first?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[Path, typer.Argument(help="A model file, or the name of a shipped model.", metavar="MODEL")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("-S", "--set", metavar="PATH=VALUE", help="Change a field, e.g. -S services.web.replicas=4."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
+Duration = Annotated[str | None, typer.Option("-d", "--duration", help="Simulated time of a replication, e.g. 60s.")]
+Replications = Annotated[str | None, typer.Option("-r", "--replications", help="A number, or auto.")]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="Add replications until intervals are this narrow, e.g. 2%.")
+]
+EngineName = Annotated[str, typer.Option("--engine", help="auto or simpy.")]
+Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as cores if left out.")]
+Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for results as files.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
+
+
+def main() -> None:
+    """Run the command and turn every expected failure into one message and its exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except InputError as error:
+        code = _say(str(error), INVALID)
+    except UsageError as error:
+        code = _say(f"tpsim: {error}", USAGE)
+    except TpsimError as error:
+        code = _say(f"tpsim: {type(error).__name__}: {error}", BUG)
+    except COMMAND_LINE_ERROR as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = _say("tpsim: interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FINE
+    except OSError as error:
+        code = _say(f"tpsim: {error.filename or 'input/output'}: {error.strerror or error}", INVALID)
+    except Exception as error:
+        if os.environ.get("TPSIM_DEBUG"):
+            raise
+        code = _say(
+            f"tpsim: internal error: {type(error).__name__}: {error} (a defect of tpsim; TPSIM_DEBUG=1 shows where)",
+            BUG,
+        )
+    sys.exit(code or FINE)
+
+
+def _say(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+def _print(renderables: Iterable[RenderableType]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    for renderable in renderables:
+        console.print(renderable)
+
+
+def _print_json(data: Any) -> None:
+    json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+class Bar:
+    """A progress bar on stderr, shown once the work has lasted a second and stderr is a terminal."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.shown: Any = None
+        self.task: Any = None
+        from time import monotonic
+
+        self.clock: Callable[[], float] = monotonic
+        self.started = monotonic()
+
+    def __call__(self, done: int, planned: int) -> None:
+        """Show how much is done."""
+        if self.shown is None and sys.stderr.isatty() and self.clock() - self.started > 1.0:
+            from rich.console import Console
+            from rich.progress import Progress
+
+            self.shown = Progress(console=Console(stderr=True), transient=True)
+            self.shown.start()
+            self.task = self.shown.add_task(self.label, total=planned)
+        if self.shown is not None:
+            self.shown.update(self.task, completed=done, total=planned)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.shown is not None:
+            self.shown.stop()
+
+
+def _settings(
+    seed: int | None,
+    duration: str | None,
+    replications: str | None,
+    precision: str | None,
+    engine: str,
+    jobs: int | None,
+) -> Settings:
+    from simulator.study.executor import available_cores
+    from simulator.study.run import Settings
+
+    return Settings(
+        seed=seed,
+        duration=None if duration in (None, "auto") else _above_zero(duration, "duration", "-d"),
+        replications=None if replications in (None, "auto") else _whole(replications, "-r"),
+        precision=None if precision is None else _above_zero(precision, "fraction", "--precision"),
+        engine=engine,
+        jobs=jobs or available_cores(),
+    )
+
+
+def _above_zero(text: str | None, dimension: str, option: str) -> float:
+    from simulator import units
+
+    try:
+        number = units.parse(text, dimension)
+    except units.UnitError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if number <= 0.0:
+        raise UsageError(f"{option}: got {text!r}, expected more than 0")
+    return number
+
+
+def _whole(text: str | None, option: str) -> int:
+    if text is None or not text.isdigit() or int(text) < 1:
+        raise UsageError(f"{option}: got {text!r}, expected a whole number >= 1, or auto")
+    return int(text)
+
+
+def _model_path(model: Path) -> Path:
+    from simulator.model.shipped import find_model
+
+    return find_model(model)
+
+
+@app.command()
+def check(model: Model, sets: Sets = None, as_json: Json = False) -> None:
+    """Validate a model and show what follows from it without simulating: visits, demands, saturation."""
+    from simulator.analytic.demands import facts
+    from simulator.model.files import load
+    from simulator.model.lowering import lower
+    from simulator.results.results import SCHEMA_VERSION, to_json
+
+    system = load(_model_path(model), sets or ())
+    found = facts(lower(system))
+    if as_json:
+        _print_json({"schema_version": SCHEMA_VERSION, "model": system.name, "valid": True, **to_json(found)})
+        return
+    from simulator.report.tables import check_tables
+
+    print(f"{model}: valid")
+    _print(check_tables(found, system.cost_per_hour))
+
+
+@app.command()
+def run(
+    model: Model,
+    sets: Sets = None,
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    precision: Precision = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    output: Output = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate a model: throughput, latency, errors, utilization, bottleneck, cost, each with its interval."""
+    from dataclasses import replace
+
+    from simulator.model.files import load
+    from simulator.study.run import run as simulate
+
+    system = load(_model_path(model), sets or ())
+    kept: list[Any] = []
+    with Bar("replications") as bar:
+        settings = replace(
+            _settings(seed, duration, replications, precision, engine, jobs),
+            progress=bar,
+            keep=kept.append if output else None,
+        )
+        results = simulate(system, settings)
+    if output:
+        from simulator.study import store
+
+        store.write(output, system, results, kept)
+    if as_json:
+        _print_json(results.to_json())
+    else:
+        from simulator.report.tables import run_tables
+
+        _print(run_tables(results))
+    if not results.precision_reached:
+        raise typer.Exit(IMPRECISE)
+    if not all(objective.met for objective in results.objectives):
+        raise typer.Exit(UNMET)
+
+
+@app.command()
+def compare(
+    model: Model,
+    second: Annotated[
+        Path | None, typer.Argument(help="Another model file; else the same one.", metavar="[MODEL]")
+    ] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("-S", "--set", metavar="PATH=VALUE", help="Change a field of both settings.")
+    ] = None,
+    to: Annotated[
+        list[str] | None, typer.Option("--to", metavar="PATH=VALUE", help="Change a field of the second setting.")
+    ] = None,
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    precision: Precision = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two settings, replication by replication under the same random numbers."""
+    from simulator.model.files import load
+    from simulator.results.results import SCHEMA_VERSION, to_json
+    from simulator.study.compare import compare as compare_systems
+
+    if second is None and not to:
+        raise UsageError("nothing to compare: give a second model, or a change with --to PATH=VALUE")
+    first_system = load(_model_path(model), sets or ())
+    second_system = load(_model_path(second or model), [*(sets or ()), *(to or ())])
+    settings = _settings(seed, duration, replications, precision, engine, jobs)
+    comparison = compare_systems(first_system, second_system, settings)
+    if as_json:
+        _print_json({"schema_version": SCHEMA_VERSION, **to_json(comparison)})
+        return
+    from simulator.report.tables import compare_tables
+
+    _print(compare_tables(comparison))
+
+
+@app.command()
+def sweep(
+    model: Model,
+    vary: Annotated[
+        list[str], typer.Option("--vary", metavar="PATH=A,B,C", help="A field and its values; repeat for a grid.")
+    ],
+    sets: Sets = None,
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    precision: Precision = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .csv or .parquet file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
+    from simulator.study import store
+    from simulator.study.sweep import Axis, tidy
+    from simulator.study.sweep import sweep as sweep_model
+
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
+    axes = [Axis.parse(text) for text in vary]
+    settings = _settings(seed, duration, replications, precision, engine, jobs)
+    with Bar("points") as bar:
+        table = tidy(sweep_model(_model_path(model), axes, sets or (), settings, bar))
+    if output is not None:
+        store.write_table(output, table)
+    elif as_json:
+        from simulator.results.results import SCHEMA_VERSION, to_json
+
+        _print_json({"schema_version": SCHEMA_VERSION, "rows": to_json(table.to_dict("records"))})
+    else:
+        table.to_csv(sys.stdout, index=False)
+
+
+@app.command()
+def capacity(
+    model: Model,
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="e.g. 'p99 < 200 ms'; the model's own if left out.")
+    ] = None,
+    sets: Sets = None,
+    tolerance: Annotated[str, typer.Option("--tolerance", help="How close to bisect.")] = "2%",
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Find the largest load that meets the objectives."""
+    from simulator.model.files import load
+    from simulator.model.objective import Objective
+    from simulator.results.results import SCHEMA_VERSION, to_json
+    from simulator.study.capacity import capacity as find_capacity
+
+    system = load(_model_path(model), sets or ())
+    try:
+        objectives = tuple(Objective.model_validate(text) for text in objective or ())
+    except ValueError as error:
+        raise UsageError(f"--objective: {str(error).splitlines()[-2].strip().removeprefix('Value error, ')}") from None
+    settings = _settings(seed, duration, replications, None, engine, jobs)
+    width = _above_zero(tolerance, "fraction", "--tolerance")
+    with Bar("trials") as bar:
+        trials = 0
+
+        def tell(factor: float, met: bool) -> None:
+            nonlocal trials
+            trials += 1
+            bar(trials, max(trials + 1, 8))
+
+        answer = find_capacity(system, objectives, settings, width, tell)
+    if as_json:
+        found = {"reachable": answer is not None, **(to_json(answer) if answer else {})}
+        _print_json({"schema_version": SCHEMA_VERSION, "model": system.name, **found})
+    elif answer is None:
+        print("no load meets the objectives")
+    else:
+        from simulator.report.tables import capacity_tables, run_tables
+
+        base = {
+            name: workload.users or workload.open_arrivals().mean_rate  # type: ignore[union-attr]
+            for name, workload in system.workloads.items()
+        }
+        _print(capacity_tables(answer, base))
+        print("\nat that load:")
+        _print(run_tables(answer.at_limit))
+    if answer is None:
+        raise typer.Exit(UNMET)
+
+
+@app.command()
+def validate(
+    model: Model,
+    measured: Annotated[
+        Path | None, typer.Argument(help="A CSV; the model's own if left out.", metavar="[CSV]")
+    ] = None,
+    sets: Sets = None,
+    where: Annotated[
+        list[str] | None, typer.Option("--where", metavar="COLUMN=VALUE", help="Only rows with this value.")
+    ] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Only rows that the model was not fitted to.")] = False,
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    as_json: Json = False,
+) -> None:
+    """Show a model's prediction beside measurements, the error of every row, and the mean error."""
+    from simulator.calibration.validate import mean_absolute_percentage_error
+    from simulator.calibration.validate import validate as validate_model
+    from simulator.results.results import SCHEMA_VERSION, to_json
+
+    settings = _settings(seed, duration, replications, None, engine, jobs)
+    with Bar("rows") as bar:
+        found = validate_model(_model_path(model), measured, sets or (), _choices(where), settings, bar, held_out)
+    if as_json:
+        rows = [{**to_json(each), "error": each.error} for each in found.comparisons]
+        errors = {
+            name: to_json(mean_absolute_percentage_error(group))
+            for name, group in (("held_out", found.held_out), ("fitted", found.fitted))
+        }
+        header = {"schema_version": SCHEMA_VERSION, "model": found.model, "source": found.source}
+        _print_json({**header, "mape": errors, "rows": rows})
+        return
+    from simulator.report.tables import validation_tables
+
+    _print(validation_tables(found))
+
+
+def _choices(where: list[str] | None) -> dict[str, list[str]]:
+    chosen: dict[str, list[str]] = {}
+    for text in where or ():
+        column, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(f"--where: got {text!r}, expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
+        chosen.setdefault(column.strip(), []).extend(value.strip() for value in values.split(","))
+    return chosen
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of model files."""
+    from simulator.model.schema import json_schema
+
+    _print_json(json_schema())
+
+
+@app.command()
+def models() -> None:
+    """List the shipped models, with a line each."""
+    from simulator.model.shipped import shipped_models
+
+    for name, description in shipped_models():
+        print(f"{name:24} {description}")
+
+
+if __name__ == "__main__":
+    main()

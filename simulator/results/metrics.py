@@ -1,0 +1,66 @@
+"""Metrics by name over sections: what objectives, comparisons, sweeps and validations ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.errors import UsageError
+from simulator.model.objective import Metric
+from simulator.program.program import Program
+from simulator.results.section import Section
+from simulator.results.statistics import (
+    Statistic,
+    capacity_of,
+    error_rate,
+    latencies,
+    mean_of,
+    quantile_of,
+    throughput,
+    utilization,
+)
+
+
+def statistic(metric: Metric, sections: Sequence[Section], program: Program) -> Statistic:
+    """The metric's statistic; raises UsageError for a workload that is not there."""
+    workloads = _workloads(metric, program)
+    if metric.name == "throughput":
+        return throughput(sections, workloads)
+    if metric.name == "error rate":
+        return error_rate(sections, workloads)
+    if metric.name == "utilization":
+        return busiest(sections, program)[1]
+    samples = [np.concatenate(parts) for parts in zip(*(latencies(sections, w) for w in workloads), strict=True)]
+    return mean_of(samples) if metric.quantile is None else quantile_of(samples, metric.quantile)
+
+
+def _workloads(metric: Metric, program: Program) -> list[int]:
+    if metric.workload is None:
+        return list(range(len(program.workloads)))
+    for index, workload in enumerate(program.workloads):
+        if workload.name == metric.workload:
+            return [index]
+    known = ", ".join(workload.name for workload in program.workloads)
+    raise UsageError(f"{metric}: no workload named {metric.workload!r}; known: {known}")
+
+
+def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:
+    """The resource with the highest utilisation; of a held pool and what is worked on while it is held, the latter."""
+    found: dict[str, Statistic] = {}
+    for resource, stations in program.resources().items():
+        if np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
+            found[resource] = utilization(sections, program, stations)
+    if not found:
+        return None, Statistic(float("nan"), np.full(len(sections), np.nan))
+    top = max(found, key=lambda name: found[name].pooled)
+    active = [name for name in found if not _is_pool(program, name)]
+    if _is_pool(program, top) and active:
+        best = max(active, key=lambda name: found[name].pooled)
+        if found[best].pooled >= 0.9 * found[top].pooled:
+            top = best
+    return top, found[top]
+
+
+def _is_pool(program: Program, resource: str) -> bool:
+    return type(program.stations[program.resources()[resource][0]]).__name__ == "Pool"

@@ -1,0 +1,133 @@
+"""Results: what a planner reads; plain values, so that they pickle, travel and are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any
+
+from simulator.results.estimate import Estimate
+
+SCHEMA_VERSION = 1
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentTime:
+    """Mean time that a completed request spends at a component; over all components they sum to its mean latency."""
+
+    wait_s: Estimate
+    service_s: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class OperationResult:
+    """One operation of a workload; latencies in seconds."""
+
+    throughput_per_s: Estimate
+    latency_s: Mapping[str, Estimate] | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkloadResult:
+    """One workload. Latencies (s) are those of completed requests; None where the backlog grows without end."""
+
+    offered_per_s: Estimate
+    throughput_per_s: Estimate
+    error_rate: Estimate
+    errors: Mapping[str, Estimate]
+    retries_per_request: Estimate
+    in_flight_mean: Estimate
+    backlog_growth_per_s: Estimate
+    stable: bool
+    latency_s: Mapping[str, Estimate] | None
+    breakdown: Mapping[str, ComponentTime]
+    operations: Mapping[str, OperationResult]
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceResult:
+    """One resource, its instances together; `queue_mean` is the mean number waiting."""
+
+    kind: str
+    instances: int
+    utilization: Estimate | None
+    queue_mean: Estimate
+    arrivals_per_s: Estimate
+    rejections_per_s: Estimate
+    hit_ratio: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Bottleneck:
+    """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it."""
+
+    resource: str
+    utilization: Estimate
+    saturation_factor: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveResult:
+    """An objective beside its value; `decided` tells whether the whole interval is on one side of the target."""
+
+    name: str
+    target: float
+    value: Estimate
+    met: bool
+    decided: bool
+    dimension: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost in USD."""
+
+    per_hour: float
+    per_million_requests: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """All that a simulation says; see the design of `tpsim run --json`."""
+
+    model: str
+    seed: int
+    engine: str
+    replications: int
+    confidence: float
+    simulated_s: float
+    warm_up_s: float
+    requests: int
+    digest: str
+    workloads: Mapping[str, WorkloadResult]
+    resources: Mapping[str, ResourceResult]
+    bottleneck: Bottleneck | None
+    stable: bool
+    verdict: str
+    objectives: tuple[ObjectiveResult, ...]
+    cost: Cost
+    warnings: tuple[str, ...] = ()
+    precision: float | None = None
+    precision_reached: bool = True
+    wall_s: float = field(default=0.0, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; estimates are {value, low, high, n}, numbers that are not finite are null."""
+        return {"schema_version": SCHEMA_VERSION, **to_json(self)}
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON data of results, nested in whatever way."""
+    if isinstance(value, Estimate):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        names = value.__dataclass_fields__
+        return {name: to_json(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        return None
+    return value

@@ -1,0 +1,106 @@
+"""Statistics over sections: each yields the pooled estimate and the same statistic of every section alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simulator.program.program import Program
+from simulator.program.stations import Bucket, External, Pool, Servers, Sharing, Station, Store
+from simulator.records import Floats
+from simulator.results.estimate import Estimate, sectioned
+from simulator.results.section import Section, station_field
+
+LEAST_BEYOND_QUANTILE = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Statistic:
+    """A statistic of all sections pooled and of each alone, shape (sections,)."""
+
+    pooled: float
+    sections: Floats
+
+    def estimate(self, confidence: float) -> Estimate:
+        """With its sectioning interval."""
+        return sectioned(self.pooled, self.sections, confidence)
+
+
+def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statistic:
+    """A sum over a sum; NaN where there is nothing to divide by."""
+    over, under = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return Statistic(float(np.float64(over.sum()) / under.sum()), over / under)
+
+
+def per_second(sections: Sequence[Section], count: Callable[[Section], float]) -> Statistic:
+    """A count divided by the time."""
+    return ratio([count(section) for section in sections], [section.length for section in sections])
+
+
+def mean_of(samples: Sequence[Floats]) -> Statistic:
+    """The mean of all values."""
+    return ratio([float(values.sum()) for values in samples], [float(len(values)) for values in samples])
+
+
+def quantile_of(samples: Sequence[Floats], share: float) -> Statistic:
+    """The quantile of all values; NaN where fewer than ten lie beyond it, which would make it a guess."""
+    pooled = np.concatenate(list(samples)) if samples else np.empty(0)
+    if len(pooled) * min(share, 1.0 - share) < LEAST_BEYOND_QUANTILE:
+        return Statistic(float("nan"), np.full(len(samples), np.nan))
+    each = [_quantile(values, share) for values in samples]
+    return Statistic(_quantile(pooled, share), np.array(each))
+
+
+def _quantile(values: Floats, share: float) -> float:
+    return float(np.quantile(values, share)) if len(values) else float("nan")
+
+
+def latencies(sections: Sequence[Section], workload: int, operation: int | None = None) -> list[Floats]:
+    """Response times (s) of a workload's completed requests in each section, of one operation or of all."""
+    chosen = []
+    for section in sections:
+        by_operation = section.workloads[workload].latencies
+        chosen.append(np.concatenate(by_operation) if operation is None else by_operation[operation])
+    return chosen
+
+
+def throughput(sections: Sequence[Section], workloads: Sequence[int]) -> Statistic:
+    """Completed requests a second of some workloads together."""
+    return per_second(sections, lambda section: sum(section.workloads[w].completed for w in workloads))
+
+
+def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statistic:
+    """Failed requests as a share of those that ended."""
+    failed = [float(sum(section.workloads[w].failed for w in workloads)) for section in sections]
+    completed = [float(sum(section.workloads[w].completed for w in workloads)) for section in sections]
+    return ratio(failed, [a + b for a, b in zip(failed, completed, strict=True)])
+
+
+def capacity_of(station: Station) -> float:
+    """Units that a station's busy area grows by in a second at most; infinite where there is no such thing."""
+    match station:
+        case Servers():
+            return float(station.servers)
+        case Sharing():
+            return max(station.capacity)
+        case Pool():
+            return station.capacity
+        case Bucket():
+            return station.rate
+        case Store() | External():
+            return float("inf")
+
+
+def utilization(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
+    """Busy share of some stations' joint capacity."""
+    capacity = sum(capacity_of(program.stations[number]) for number in stations)
+    busy = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
+    return ratio(busy, [capacity * section.length for section in sections])
+
+
+def mean_waiting(sections: Sequence[Section], stations: tuple[int, ...]) -> Statistic:
+    """Mean number waiting, all stations together."""
+    return per_second(sections, lambda section: float(station_field(section, stations, "waiting_area").sum()))

@@ -1,0 +1,221 @@
+"""Summary: replications of a model become Results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.analytic.demands import Facts
+from simulator.model.system import System
+from simulator.program.program import Program
+from simulator.program.stations import Store
+from simulator.results.estimate import Estimate, mean_interval
+from simulator.results.metrics import busiest, statistic
+from simulator.results.results import (
+    QUANTILES,
+    Bottleneck,
+    ComponentTime,
+    Cost,
+    ObjectiveResult,
+    OperationResult,
+    ResourceResult,
+    Results,
+    WorkloadResult,
+)
+from simulator.results.section import Replication, Section, station_field
+from simulator.results.statistics import (
+    Statistic,
+    capacity_of,
+    error_rate,
+    latencies,
+    mean_of,
+    mean_waiting,
+    per_second,
+    quantile_of,
+    ratio,
+    throughput,
+    utilization,
+)
+from simulator.results.trend import grows
+
+
+class Summary:
+    """Everything that the sections of a model's replications say, at one confidence."""
+
+    def __init__(
+        self, system: System, program: Program, facts: Facts, replications: Sequence[Replication], seed: int
+    ) -> None:
+        self.system = system
+        self.program = program
+        self.facts = facts
+        self.replications = replications
+        self.seed = seed
+        self.confidence = system.run.confidence
+        self.sections: list[Section] = [section for each in replications for section in each.sections]
+
+    def results(self) -> Results:
+        """The results, without what only the caller knows (precision, wall time)."""
+        workloads = {workload.name: self._workload(index) for index, workload in enumerate(self.program.workloads)}
+        stable, verdict = self._verdict(workloads)
+        return Results(
+            model=self.system.name,
+            seed=self.seed,
+            engine=self.replications[0].engine,
+            replications=len(self.replications),
+            confidence=self.confidence,
+            simulated_s=sum(each.duration for each in self.replications),
+            warm_up_s=float(np.mean([each.warm_up for each in self.replications])),
+            requests=sum(each.requests for each in self.replications),
+            digest=digest_of(self.replications),
+            workloads=workloads,
+            resources={name: self._resource(stations) for name, stations in self.program.resources().items()},
+            bottleneck=self._bottleneck(),
+            stable=stable,
+            verdict=verdict,
+            objectives=tuple(self._objectives(workloads)),
+            cost=self._cost(),
+            warnings=tuple(self._warnings()),
+        )
+
+    def _estimate(self, of: Statistic) -> Estimate:
+        return of.estimate(self.confidence)
+
+    def _workload(self, index: int) -> WorkloadResult:
+        sections, program = self.sections, self.program
+        each = [section.workloads[index] for section in sections]
+        ended = [float(one.completed + one.failed) for one in each]
+        stable = not self._backlog_grows(index)
+        return WorkloadResult(
+            offered_per_s=self._estimate(per_second(sections, lambda section: section.workloads[index].arrived)),
+            throughput_per_s=self._estimate(throughput(sections, [index])),
+            error_rate=self._estimate(error_rate(sections, [index])),
+            errors={
+                reason: self._estimate(ratio([float(one.failures[number]) for one in each], ended))
+                for number, reason in enumerate(program.reasons)
+                if any(one.failures[number] for one in each)
+            },
+            retries_per_request=self._estimate(ratio([float(one.retries) for one in each], ended)),
+            in_flight_mean=self._estimate(per_second(sections, lambda section: section.workloads[index].population)),
+            backlog_growth_per_s=mean_interval([one.growth for one in each], self.confidence),
+            stable=stable,
+            latency_s=self._latencies(latencies(sections, index)) if stable else None,
+            breakdown=self._breakdown(index) if stable else {},
+            operations={
+                entry.operation: self._operation(index, number, stable)
+                for number, entry in enumerate(program.workloads[index].entries)
+            },
+        )
+
+    def _latencies(self, samples: list[np.ndarray[tuple[int], np.dtype[np.float64]]]) -> dict[str, Estimate]:
+        found = {"mean": self._estimate(mean_of(samples))}
+        for name, share in QUANTILES.items():
+            found[name] = self._estimate(quantile_of(samples, share))
+        return found
+
+    def _operation(self, workload: int, operation: int, stable: bool) -> OperationResult:
+        samples = latencies(self.sections, workload, operation)
+        counts = [float(len(values)) for values in samples]
+        rate = ratio(counts, [section.length for section in self.sections])
+        return OperationResult(self._estimate(rate), self._latencies(samples) if stable else None)
+
+    def _breakdown(self, index: int) -> dict[str, ComponentTime]:
+        each = [section.workloads[index] for section in self.sections]
+        completed = [float(one.completed) for one in each]
+        return {
+            component: ComponentTime(
+                self._estimate(ratio([float(one.wait[number]) for one in each], completed)),
+                self._estimate(ratio([float(one.service[number]) for one in each], completed)),
+            )
+            for number, component in enumerate(self.program.workloads[index].components)
+        }
+
+    def _backlog_grows(self, index: int) -> bool:
+        """Whether an open workload's requests in flight grow, surely and by an amount that matters."""
+        if self.facts.workloads[index].offered_per_s is None or not self.system.has_steady_state:
+            return False
+        offered = sum(section.workloads[index].arrived for section in self.sections)
+        rate = offered / sum(section.length for section in self.sections)
+        return grows([section.workloads[index].growth for section in self.sections], rate, self.confidence)
+
+    def _verdict(self, workloads: dict[str, WorkloadResult]) -> tuple[bool, str]:
+        growing = [name for name, result in workloads.items() if not result.stable]
+        factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
+        overloaded = self.system.has_steady_state and factor is not None and factor <= 1.0
+        if growing:
+            rate = sum(workloads[name].backlog_growth_per_s.value for name in growing)
+            text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} requests/s"
+        elif overloaded:
+            text = "unstable: more is offered than can be served; the rest fails"
+        else:
+            return True, "stable" if self.system.has_steady_state else "a load that changes: no steady state to judge"
+        if overloaded and factor:
+            text += f"; the load is {1.0 / factor:.2f} times the capacity of {resource}"
+        return False, text
+
+    def _resource(self, stations: tuple[int, ...]) -> ResourceResult:
+        sections, program = self.sections, self.program
+        kind = program.stations[stations[0]]
+        limited = np.isfinite(sum(capacity_of(program.stations[number]) for number in stations))
+
+        def total(name: str) -> list[float]:
+            return [float(station_field(section, stations, name).sum()) for section in sections]
+
+        lengths = [section.length for section in sections]
+        return ResourceResult(
+            kind=type(kind).__name__.lower(),
+            instances=len(stations),
+            utilization=self._estimate(utilization(sections, program, stations)) if limited else None,
+            queue_mean=self._estimate(mean_waiting(sections, stations)),
+            arrivals_per_s=self._estimate(ratio(total("arrivals"), lengths)),
+            rejections_per_s=self._estimate(ratio(total("rejections"), lengths)),
+            hit_ratio=self._estimate(ratio(total("hits"), total("arrivals"))) if isinstance(kind, Store) else None,
+        )
+
+    def _bottleneck(self) -> Bottleneck | None:
+        resource, busy = busiest(self.sections, self.program)
+        if resource is None:
+            return None
+        return Bottleneck(resource, self._estimate(busy), self.facts.saturation_of(resource))
+
+    def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
+        found = []
+        for objective in self.system.objectives:
+            metric = objective.metric
+            value = self._estimate(statistic(metric, self.sections, self.program))
+            concerned = [workloads[metric.workload]] if metric.workload else list(workloads.values())
+            if metric.dimension == "duration" and not all(result.stable for result in concerned):
+                value = Estimate(float("inf"), float("inf"), float("inf"), value.n)
+            sides = {objective.is_met_by(bound) for bound in (value.low, value.value, value.high)}
+            decided = len(sides) == 1 and value.low == value.low
+            found.append(
+                ObjectiveResult(
+                    str(objective), objective.target, value, objective.is_met_by(value.value), decided, metric.dimension
+                )
+            )
+        return found
+
+    def _cost(self) -> Cost:
+        per_hour = self.system.cost_per_hour
+        done = throughput(self.sections, range(len(self.program.workloads)))
+        factor = per_hour / 3600.0 * 1e6
+        with np.errstate(divide="ignore", invalid="ignore"):
+            per_million = Statistic(float(factor / np.float64(done.pooled)), factor / done.sections)
+        return Cost(per_hour, self._estimate(per_million))
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        lost = sum(not each.warm_up_found for each in self.replications)
+        if lost and self.system.has_steady_state:
+            warnings.append(
+                f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
+            )
+        if len(self.sections) < 2:
+            warnings.append("one replication of a load that changes has no interval: run more (-r)")
+        return warnings
+
+
+def digest_of(replications: Sequence[Replication]) -> str:
+    """One digest of all replications' records."""
+    return hashlib.sha256("".join(each.digest for each in replications).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Studies: one run or many, always through `simulate` and always on models as data."""

@@ -1,0 +1,163 @@
+"""One model simulated: replications, in parallel, as many as the asked precision needs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from simulator.analytic.demands import Facts, facts
+from simulator.engines import simulate
+from simulator.model.lowering import lower
+from simulator.model.system import System
+from simulator.program.program import Program
+from simulator.records import Records
+from simulator.results.conservation import check
+from simulator.results.results import Results
+from simulator.results.section import Replication, Section, reduce
+from simulator.results.summary import Summary
+from simulator.study.executor import map_tasks
+from simulator.study.length import automatic_duration
+
+REPLICATIONS = 10
+MOST_REPLICATIONS = 400
+Progress = Callable[[int, int], None]
+"""Told the number of replications done, and of those planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to simulate; None leaves it to the model's `run` section. `keep` receives each replication's Records."""
+
+    seed: int | None = None
+    duration: float | None = None
+    replications: int | None = None
+    precision: float | None = None
+    engine: str = "auto"
+    jobs: int = 1
+    processes: Mapping[str, Callable[[Any], Any]] | None = None
+    progress: Progress | None = None
+    keep: Callable[[Records], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One replication to be run, as it travels to a worker."""
+
+    program: Program
+    duration: float
+    seed: int
+    replication: int
+    engine: str
+    warm_up: float | None
+    batches: bool
+    keep: bool
+    processes: Mapping[str, Callable[[Any], Any]] | None = None
+
+
+def replicate(task: Task) -> tuple[Replication, Records | None]:
+    """Run one replication, check that it conserved everything, and reduce it."""
+    records = simulate(task.program, task.duration, task.seed, task.replication, task.engine, processes=task.processes)
+    check(records, task.program)
+    reduced = reduce(records, task.program, task.warm_up, task.batches)
+    return reduced, records if task.keep else None
+
+
+class Experiment:
+    """A system with its Program and its replications so far; more can be added."""
+
+    def __init__(self, system: System, settings: Settings | None = None) -> None:
+        self.system = system
+        self.settings = settings or Settings()
+        self.program = lower(system)
+        self.facts: Facts = facts(self.program)
+        run = system.run
+        self.seed = run.seed if self.settings.seed is None else self.settings.seed
+        self.duration = self._duration()
+        self.planned = self.settings.replications or (run.replications if run.replications != "auto" else REPLICATIONS)
+        self.replications: list[Replication] = []
+
+    def _duration(self) -> float:
+        if self.settings.duration is not None:
+            return self.settings.duration
+        if self.system.run.duration != "auto":
+            return self.system.run.duration
+        return automatic_duration(self.system, self.facts)
+
+    def _warm_up(self) -> float | None:
+        """Seconds to leave out; None where it is to be found."""
+        wanted = self.system.run.warm_up
+        if wanted == "none" or (wanted == "auto" and not self.system.has_steady_state):
+            return 0.0
+        return None if wanted == "auto" else wanted
+
+    def extend(self, count: int) -> None:
+        """Run replications until there are `count`."""
+        settings, batches = self.settings, count == 1 and self.system.has_steady_state
+        tasks = [
+            Task(
+                self.program, self.duration, self.seed, number, settings.engine, self._warm_up(), batches,
+                settings.keep is not None, settings.processes,
+            )
+            for number in range(len(self.replications), count)
+        ]  # fmt: skip
+        jobs = 1 if settings.processes else settings.jobs
+        for reduced, records in map_tasks(replicate, tasks, jobs):
+            self.replications.append(reduced)
+            if settings.keep is not None and records is not None:
+                settings.keep(records)
+            if settings.progress is not None:
+                settings.progress(len(self.replications), count)
+
+    @property
+    def sections(self) -> list[Section]:
+        """The sections of all replications."""
+        return [section for each in self.replications for section in each.sections]
+
+    def results(self) -> Results:
+        """What the replications so far say."""
+        return Summary(self.system, self.program, self.facts, self.replications, self.seed).results()
+
+
+def run(system: System, settings: Settings | None = None) -> Results:
+    """Simulate a system and return its results, every figure with an interval.
+
+    With a precision, replications are added until the mean latency and the throughput of every workload have a
+    relative half width within it, or MOST_REPLICATIONS have run; `precision_reached` tells which.
+    """
+    experiment = Experiment(system, settings)
+    return finish(experiment)
+
+
+def finish(experiment: Experiment) -> Results:
+    """Run an experiment to its asked number of replications or precision."""
+    started = time.perf_counter()
+    settings = experiment.settings
+    experiment.extend(experiment.planned if settings.precision is None else max(experiment.planned, 2))
+    results = experiment.results()
+    if settings.precision is not None:
+        while (widest := widest_interval(results)) > settings.precision and experiment.planned < MOST_REPLICATIONS:
+            experiment.planned = _more(len(experiment.replications), widest, settings.precision)
+            experiment.extend(experiment.planned)
+            results = experiment.results()
+        reached = widest_interval(results) <= settings.precision
+        results = replace(results, precision=settings.precision, precision_reached=reached)
+    return replace(results, wall_s=time.perf_counter() - started)
+
+
+def _more(done: int, widest: float, precision: float) -> int:
+    """Replications expected to reach the precision: the width falls with their square root; at most fourfold."""
+    needed = math.ceil(done * (widest / precision) ** 2 * 1.1) if math.isfinite(widest) else 4 * done
+    return min(max(needed, done + 2), 4 * done, MOST_REPLICATIONS)
+
+
+def widest_interval(results: Results) -> float:
+    """The largest relative half width of mean latency and throughput over the workloads; infinite without data."""
+    widths: list[float] = []
+    for workload in results.workloads.values():
+        widths.append(workload.throughput_per_s.relative_half_width)
+        if workload.latency_s is not None:
+            widths.append(workload.latency_s["mean"].relative_half_width)
+    return max((width if width == width else math.inf for width in widths), default=math.inf)

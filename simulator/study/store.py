@@ -1,0 +1,111 @@
+"""Store: results as files, each complete or absent; same inputs, same bytes, timings aside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simulator.model.files import dump
+from simulator.model.system import System
+from simulator.records import STATION_FIELDS, Records, RequestTable
+from simulator.results.results import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+def write(directory: Path, system: System, results: Results, records: Sequence[Records]) -> None:
+    """Write run.json, model.yaml, requests.parquet, levels.parquet and summary.json into a folder.
+
+    Everything is written beside the folder first, so a full disk or an interrupt leaves what was there before.
+    Raises OSError.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        summary = results.to_json()
+        timing = {"wall_s": summary.pop("wall_s")}
+        inputs = {name: summary[name] for name in ("model", "seed", "engine", "replications", "digest")}
+        _write_json(scratch / "run.json", {"schema_version": summary["schema_version"], **inputs, **timing})
+        (scratch / "model.yaml").write_text(dump(system), encoding="utf-8")
+        _write_json(scratch / "summary.json", summary)
+        _write_parquet(scratch / "requests.parquet", requests_table(records))
+        _write_parquet(scratch / "levels.parquet", levels_table(records))
+        directory.mkdir(exist_ok=True)
+        for file in sorted(scratch.iterdir()):
+            os.replace(file, directory / file.name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV or Parquet, by the file's ending; complete or not at all. Raises OSError."""
+    if path.suffix == ".csv":
+        _atomically(path, lambda scratch: table.to_csv(scratch, index=False))
+    else:
+        _atomically(path, lambda scratch: table.to_parquet(scratch, index=False))
+
+
+def _atomically(path: Path, write_to: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_to(scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, data: Any) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_parquet(path: Path, table: pa.Table) -> None:
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(table, path, compression="zstd")
+
+
+def requests_table(records: Sequence[Records]) -> pa.Table:
+    """One row per request; wait and service of each component (s) in columns, null where it has no such component."""
+    import pyarrow as pa
+
+    tables = [pa.table(_request_columns(table, each.replication)) for each in records for table in each.requests]
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _request_columns(table: RequestTable, replication: int) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "replication": np.full(len(table), replication),
+        "workload": np.full(len(table), table.workload),
+        "operation": np.array(table.operations)[table.operation],
+        **{name: getattr(table, name) for name in ("number", "arrival", "end", "outcome", "retries")},
+    }
+    for index, component in enumerate(table.components):
+        columns[f"{component} wait"] = table.wait[:, index]
+        columns[f"{component} service"] = table.service[:, index]
+    return columns
+
+
+def levels_table(records: Sequence[Records]) -> pa.Table:
+    """One row per replication, sampling time and station: its fields cumulated from time 0."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {"replication": [], "time": [], "resource": []}
+    columns |= {name: [] for name in STATION_FIELDS}
+    for each in records:
+        count, stations = each.stations.shape[:2]
+        columns["replication"].append(np.full(count * stations, each.replication))
+        columns["time"].append(np.repeat(each.times, stations))
+        columns["resource"].append(np.tile(np.array(each.resources), count))
+        for index, field in enumerate(STATION_FIELDS):
+            columns[field].append(each.stations[:, :, index].ravel())
+    return pa.table({name: np.concatenate(parts) for name, parts in columns.items()})
