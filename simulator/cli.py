@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from simulator.errors import InputError, TpsimError, UsageError
+from simulator.errors import ConservationError, InputError, TpsimError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from simulator.model.objective import Objective
     from simulator.study.run import Settings
 
 FINE, BUG, USAGE, INVALID, UNMET, IMPRECISE, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -50,14 +53,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instea
 
 def main() -> None:
     """Run the command and turn every expected failure into one message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         code = _say(str(error), INVALID)
     except UsageError as error:
         code = _say(f"tpsim: {error}", USAGE)
+    except ConservationError as error:
+        code = _say(f"tpsim: a run broke a law that every run obeys, a defect of tpsim: {error}", BUG)
     except TpsimError as error:
-        code = _say(f"tpsim: {type(error).__name__}: {error}", BUG)
+        code = _say(f"tpsim: {error}", BUG)
+    except MemoryError:
+        code = _say("tpsim: out of memory; simulate less (-d, -r) or with fewer jobs (-j)", BUG)
     except COMMAND_LINE_ERROR as error:
         error.show()
         code = error.exit_code
@@ -84,11 +95,15 @@ def _say(message: str, code: int) -> int:
 
 
 def _print(renderables: Iterable[RenderableType]) -> None:
+    """Print blocks with an empty line between them, and nothing at the end of lines."""
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=False)
-    for renderable in renderables:
-        console.print(renderable)
+    for number, renderable in enumerate(renderables):
+        with console.capture() as capture:
+            console.print(renderable)
+        lines = [line.rstrip() for line in capture.get().rstrip("\n").split("\n")]
+        print("\n".join([""] * (number > 0) + lines))
 
 
 def _print_json(data: Any) -> None:
@@ -99,33 +114,45 @@ def _print_json(data: Any) -> None:
 class Bar:
     """A progress bar on stderr, shown once the work has lasted a second and stderr is a terminal."""
 
+    patience = 1.0
+
     def __init__(self, label: str) -> None:
         self.label = label
+        self.done, self.planned = 0, 0
         self.shown: Any = None
         self.task: Any = None
-        from time import monotonic
-
-        self.clock: Callable[[], float] = monotonic
-        self.started = monotonic()
+        self.lock = threading.Lock()
+        self.timer = threading.Timer(self.patience, self._show)
+        self.timer.daemon = True
 
     def __call__(self, done: int, planned: int) -> None:
-        """Show how much is done."""
-        if self.shown is None and sys.stderr.isatty() and self.clock() - self.started > 1.0:
-            from rich.console import Console
-            from rich.progress import Progress
+        """Tell how much is done."""
+        with self.lock:
+            self.done, self.planned = done, planned
+            if self.shown is not None:
+                self.shown.update(self.task, completed=done, total=planned)
 
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with self.lock:
+            if self.timer.finished.is_set():
+                return
             self.shown = Progress(console=Console(stderr=True), transient=True)
+            self.task = self.shown.add_task(self.label, completed=self.done, total=self.planned or None)
             self.shown.start()
-            self.task = self.shown.add_task(self.label, total=planned)
-        if self.shown is not None:
-            self.shown.update(self.task, completed=done, total=planned)
 
     def __enter__(self) -> Bar:
+        if sys.stderr.isatty():
+            self.timer.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.shown is not None:
-            self.shown.stop()
+        with self.lock:
+            self.timer.cancel()
+            if self.shown is not None:
+                self.shown.stop()
 
 
 def _settings(
@@ -136,7 +163,11 @@ def _settings(
     engine: str,
     jobs: int | None,
 ) -> Settings:
-    from simulator.study.executor import available_cores
+    from simulator.study.executor import available_cores, start_early
+
+    jobs = jobs or available_cores()
+    if jobs > 1:
+        start_early()
     from simulator.study.run import Settings
 
     return Settings(
@@ -145,7 +176,7 @@ def _settings(
         replications=None if replications in (None, "auto") else _whole(replications, "-r"),
         precision=None if precision is None else _above_zero(precision, "fraction", "--precision"),
         engine=engine,
-        jobs=jobs or available_cores(),
+        jobs=jobs,
     )
 
 
@@ -188,8 +219,7 @@ def check(model: Model, sets: Sets = None, as_json: Json = False) -> None:
         return
     from simulator.report.tables import check_tables
 
-    print(f"{model}: valid")
-    _print(check_tables(found, system.cost_per_hour))
+    _print(check_tables(system.name, found, system.cost_per_hour))
 
 
 @app.command()
@@ -209,20 +239,17 @@ def run(
     from dataclasses import replace
 
     from simulator.model.files import load
+    from simulator.study import store
     from simulator.study.run import run as simulate
 
+    settings = _settings(seed, duration, replications, precision, engine, jobs)
     system = load(_model_path(model), sets or ())
     kept: list[Any] = []
-    with Bar("replications") as bar:
-        settings = replace(
-            _settings(seed, duration, replications, precision, engine, jobs),
-            progress=bar,
-            keep=kept.append if output else None,
-        )
-        results = simulate(system, settings)
     if output:
-        from simulator.study import store
-
+        store.probe(output)
+    with Bar("replications") as bar:
+        results = simulate(system, replace(settings, progress=bar, keep=kept.append if output else None))
+    if output:
         store.write(output, system, results, kept)
     if as_json:
         _print_json(results.to_json())
@@ -257,22 +284,27 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two settings, replication by replication under the same random numbers."""
+    from dataclasses import replace
+
     from simulator.model.files import load
     from simulator.results.results import SCHEMA_VERSION, to_json
     from simulator.study.compare import compare as compare_systems
 
     if second is None and not to:
         raise UsageError("nothing to compare: give a second model, or a change with --to PATH=VALUE")
+    settings = _settings(seed, duration, replications, precision, engine, jobs)
     first_system = load(_model_path(model), sets or ())
     second_system = load(_model_path(second or model), [*(sets or ()), *(to or ())])
-    settings = _settings(seed, duration, replications, precision, engine, jobs)
-    comparison = compare_systems(first_system, second_system, settings)
+    with Bar("replications") as bar:
+        comparison = compare_systems(first_system, second_system, replace(settings, progress=bar))
     if as_json:
         _print_json({"schema_version": SCHEMA_VERSION, **to_json(comparison)})
-        return
-    from simulator.report.tables import compare_tables
+    else:
+        from simulator.report.tables import compare_tables
 
-    _print(compare_tables(comparison))
+        _print(compare_tables(comparison))
+    if not (comparison.first.precision_reached and comparison.second.precision_reached):
+        raise typer.Exit(IMPRECISE)
 
 
 @app.command()
@@ -301,7 +333,8 @@ def sweep(
     axes = [Axis.parse(text) for text in vary]
     settings = _settings(seed, duration, replications, precision, engine, jobs)
     with Bar("points") as bar:
-        table = tidy(sweep_model(_model_path(model), axes, sets or (), settings, bar))
+        points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
+    table = tidy(points)
     if output is not None:
         store.write_table(output, table)
     elif as_json:
@@ -310,6 +343,8 @@ def sweep(
         _print_json({"schema_version": SCHEMA_VERSION, "rows": to_json(table.to_dict("records"))})
     else:
         table.to_csv(sys.stdout, index=False)
+    if not all(results.precision_reached for _, results in points):
+        raise typer.Exit(IMPRECISE)
 
 
 @app.command()
@@ -329,17 +364,13 @@ def capacity(
 ) -> None:
     """Find the largest load that meets the objectives."""
     from simulator.model.files import load
-    from simulator.model.objective import Objective
     from simulator.results.results import SCHEMA_VERSION, to_json
     from simulator.study.capacity import capacity as find_capacity
 
-    system = load(_model_path(model), sets or ())
-    try:
-        objectives = tuple(Objective.model_validate(text) for text in objective or ())
-    except ValueError as error:
-        raise UsageError(f"--objective: {str(error).splitlines()[-2].strip().removeprefix('Value error, ')}") from None
     settings = _settings(seed, duration, replications, None, engine, jobs)
     width = _above_zero(tolerance, "fraction", "--tolerance")
+    objectives = tuple(_objective(text) for text in objective or ())
+    system = load(_model_path(model), sets or ())
     with Bar("trials") as bar:
         trials = 0
 
@@ -355,17 +386,23 @@ def capacity(
     elif answer is None:
         print("no load meets the objectives")
     else:
-        from simulator.report.tables import capacity_tables, run_tables
+        from simulator.report.tables import capacity_tables
 
-        base = {
-            name: workload.users or workload.open_arrivals().mean_rate  # type: ignore[union-attr]
-            for name, workload in system.workloads.items()
-        }
-        _print(capacity_tables(answer, base))
-        print("\nat that load:")
-        _print(run_tables(answer.at_limit))
+        _print(capacity_tables(answer, system))
     if answer is None:
         raise typer.Exit(UNMET)
+
+
+def _objective(text: str) -> Objective:
+    from pydantic import ValidationError
+
+    from simulator.model.objective import Objective
+
+    try:
+        return Objective.model_validate(text)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--objective: {message}") from None
 
 
 @app.command()
@@ -395,7 +432,7 @@ def validate(
     with Bar("rows") as bar:
         found = validate_model(_model_path(model), measured, sets or (), _choices(where), settings, bar, held_out)
     if as_json:
-        rows = [{**to_json(each), "error": each.error} for each in found.comparisons]
+        rows = [{**to_json(each), "error": to_json(each.error)} for each in found.comparisons]
         errors = {
             name: to_json(mean_absolute_percentage_error(group))
             for name, group in (("held_out", found.held_out), ("fitted", found.fitted))

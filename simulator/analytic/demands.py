@@ -165,9 +165,6 @@ def facts(program: Program) -> Facts:
     )
 
 
-facts_of = facts  # for callers that keep the result in a variable `facts`
-
-
 def flows(program: Program, workload: int) -> Floats:
     """Return how often a request of workload number `workload` executes each instruction, on average.
 

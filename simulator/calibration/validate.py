@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from simulator.errors import InputError, Problem
 from simulator.model.columns import read_rows
 from simulator.model.files import load
 from simulator.model.measurement import Measurements
-from simulator.model.objective import parse_metric
+from simulator.model.objective import Metric, parse_metric
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.results.metrics import statistic
+from simulator.results.results import Results
 from simulator.study.executor import map_tasks
 from simulator.study.run import Experiment, Settings, finish
 from simulator.study.sweep import systems_at
@@ -22,7 +24,10 @@ from simulator.study.sweep import systems_at
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One measured number: its row (as text), the prediction, and the relative error (0.1: 10 % too high)."""
+    """One measured number: its row (as text), the prediction, and the relative error (0.1: 10 % too high).
+
+    The prediction is NaN where there is none: a latency without a steady state, a percentile of few requests.
+    """
 
     line: int
     row: Mapping[str, str]
@@ -59,14 +64,14 @@ class Validation:
 
 
 def mean_absolute_percentage_error(comparisons: Sequence[Comparison]) -> float:
-    """MAPE as a share (0.1: 10 %); NaN without comparisons."""
-    errors = [abs(each.error) for each in comparisons]
+    """MAPE as a share (0.1: 10 %) of the comparisons that have a prediction; NaN without any."""
+    errors = [abs(each.error) for each in comparisons if not math.isnan(each.error)]
     return math.fsum(errors) / len(errors) if errors else math.nan
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the measured table: its line, its cells by column, and the fields that it sets."""
+    """A row of the measured table: its line, and its cells by column."""
 
     line: int
     cells: Mapping[str, str]
@@ -97,7 +102,11 @@ def validate(
     if not rows:
         raise InputError([Problem(str(source), 0, 0, "", "no row is left to predict by what was asked for")])
     points = [{place: row.cells[column] for column, place in measurements.set.items()} for row in rows]
-    systems = systems_at(path, points, overrides)
+
+    def place(number: int, problem: Problem) -> Problem:
+        return _in_table(problem, source, rows[number], measurements)
+
+    systems = systems_at(path, points, overrides, place)
     runner = _Predictor(measurements, replace(settings, jobs=1, progress=None))
     comparisons: list[Comparison] = []
     for number, (row, predicted) in enumerate(zip(rows, map_tasks(runner, systems, settings.jobs), strict=True)):
@@ -105,6 +114,16 @@ def validate(
         if tell:
             tell(number + 1, len(rows))
     return Validation(str(path), str(source), tuple(comparisons))
+
+
+def _in_table(problem: Problem, source: Path, row: Row, measurements: Measurements) -> Problem:
+    """A problem of a row's model, placed at the cell that sets the field where it is that field's."""
+    columns = list(row.cells)
+    for column, field in measurements.set.items():
+        if problem.source.startswith(f"--set {field}="):
+            path = column if field == problem.path else f"{column}: {problem.path}" if problem.path else column
+            return Problem(str(source), row.line, columns.index(column) + 1, path, problem.message)
+    return Problem(str(source), row.line, 1, problem.path, problem.message)
 
 
 def measurements_of(system: System, path: Path) -> Measurements:
@@ -132,8 +151,8 @@ def read_table(source: Path, measurements: Measurements) -> list[Row]:
     try:
         header, lines = read_rows(source)
     except ValueError as error:
-        raise InputError([Problem("", 0, 0, "", str(error))]) from None
-    wanted = [*measurements.set, *measurements.compare, *measurements.fitted]
+        raise InputError([_of_the_file(source, str(error))]) from None
+    wanted = [*measurements.set, *measurements.compare, *measurements.fitted, *measurements.label]
     problems = [
         Problem(str(source), 1, 1, "", f"no column {name!r}, it has: {', '.join(header) or 'none'}")
         for name in wanted
@@ -149,6 +168,15 @@ def read_table(source: Path, measurements: Measurements) -> list[Row]:
     if problems:
         raise InputError(problems)
     return rows
+
+
+def _of_the_file(source: Path, message: str) -> Problem:
+    """A message that begins with a place, `file:line:column: ` or `file: `, as a problem."""
+    place = re.match(r":(\d+):(\d+): |: ", message.removeprefix(str(source)))
+    if not message.startswith(str(source)) or place is None:
+        return Problem(str(source), 0, 0, "", message)
+    line, column = (int(number) for number in place.groups("0"))
+    return Problem(str(source), line, column, "", message[len(str(source)) + place.end() :])
 
 
 def _row_problems(
@@ -186,20 +214,27 @@ class _Predictor:
 
     def __call__(self, system: System) -> dict[str, Estimate]:
         experiment = Experiment(system, self.settings)
-        finish(experiment)
+        results = finish(experiment)
         return {
-            column: statistic(parse_metric(text), experiment.sections, experiment.program).estimate(
-                system.run.confidence
-            )
+            column: _prediction(parse_metric(text), experiment, results)
             for column, text in self.measurements.compare.items()
         }
+
+
+def _prediction(metric: Metric, experiment: Experiment, results: Results) -> Estimate:
+    found = statistic(metric, experiment.sections, experiment.program)
+    concerned = [metric.workload] if metric.workload else list(results.workloads)
+    if metric.dimension == "duration" and not all(results.workloads[name].stable for name in concerned):
+        return Estimate.without_interval(math.nan)
+    return found.estimate(results.confidence)
 
 
 def _comparisons(row: Row, predicted: Mapping[str, Estimate], measurements: Measurements) -> list[Comparison]:
     found = []
     for column, text in measurements.compare.items():
         metric = parse_metric(text)
-        shown = {name: cell for name, cell in row.cells.items() if name not in measurements.compare}
+        labels = measurements.label or [name for name in row.cells if name not in measurements.compare]
+        shown = {name: row.cells[name] for name in labels}
         measured = float(row.cells[column])
         fitted = measurements.was_fitted(dict(row.cells))
         found.append(

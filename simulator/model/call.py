@@ -142,6 +142,7 @@ class ExternalApi(Part):
     """A service outside the model, known by its latency only."""
 
     latency: DurationDistribution
+    """Time from the call to its answer."""
     failures: Share = 0.0
     """Share of the calls that fail, after the latency, with `external failure`."""
     concurrency: Count | None = None
@@ -158,6 +159,7 @@ class ExternalCall(Guard):
     """Call an external API and wait for it."""
 
     external: str
+    """Name of the external API."""
 
     def lower(self, site: Site) -> None:
         """A delay, and a failure with the API's probability."""

@@ -7,27 +7,54 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
+from itertools import chain, islice
 from typing import Any
+
+from simulator.model.words import nearest
 
 Place = tuple[str | int, ...]
 Finding = tuple[Place, str, Any]
+Calls = dict[str, list[tuple[Place, str]]]
 
 NAME = re.compile(r"[A-Za-z][\w-]*")
+EXPECTED_NAME = "expected a name of letters, digits, - and _ that starts with a letter"
 NAMED_SECTIONS = ("hosts", "services", "workloads", "caches", "locks", "externals")
+REQUIRED = ("hosts", "services", "workloads")
+NEEDS = {
+    "read": "disk",
+    "write": "disk",
+    "transfer": "nic",
+    "hold": "memory",
+    "request": "nic",
+    "response": "nic",
+}
+NAMED = {"lookup": ("cache", "caches"), "lock": ("lock", "locks"), "external": ("external API", "externals")}
+
+MOST_FINDINGS = 300
+"""More of them would help nobody, and looking for the nearest name takes time."""
+MOST_LEVELS = 60
+"""Calls within calls, and steps within steps, that a request may go down."""
+MOST_CALLS = 100_000
+"""Calls that one operation may make in all, those that its callees make included."""
 
 
 def reference_problems(document: Any) -> list[Finding]:
     """Everything that names something that is not there, goes round in a circle, or has a name that cannot be."""
     if not isinstance(document, dict):
         return []
-    return [
-        *_bad_names(document),
-        *_unknown_hosts(document),
-        *_unknown_targets(document),
-        *_unknown_metrics(document),
-        *_call_cycles(document),
-    ]
+    calls = _calls(document)
+    circles = list(islice(_circles(calls), MOST_FINDINGS))
+    findings = chain(
+        _bad_names(document),
+        _unknown_hosts(document),
+        _unknown_targets(document),
+        _unknown_metrics(document),
+        circles or _too_many_calls(calls),
+    )
+    found = list(islice(findings, MOST_FINDINGS))
+    if next(findings, None) is not None:
+        found.append(((), f"there are more than {MOST_FINDINGS} such problems, the others are left out", None))
+    return found
 
 
 def _mapping(value: Any) -> dict[Any, Any]:
@@ -38,39 +65,38 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _names(document: dict[Any, Any], section: str) -> list[str]:
-    value = document.get(section)
-    return [str(name) for name in (value if isinstance(value, (list, dict)) else ())]
+def _names(document: dict[Any, Any], section: str) -> dict[str, None] | None:
+    """The names in a section; None where the section is itself wrong, which is reported elsewhere."""
+    value = document.get(section, None if section in REQUIRED else {})
+    if not isinstance(value, (list, dict)) or (section in REQUIRED and not value):
+        return None
+    return {str(name): None for name in value}
 
 
-def unknown(kind: str, name: Any, known: list[str]) -> str:
+def unknown(kind: str, name: Any, known: Any) -> str:
     """A message that names the nearest known name, or a few known ones."""
-    close = get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known[:8]) or 'none'}"
-    return f"no {kind} named {name!r}; {hint}"
+    return f"no {kind} named {name!r}; {nearest(name, known, 'known:')}"
 
 
 def _bad_names(document: dict[Any, Any]) -> Iterator[Finding]:
     for section in NAMED_SECTIONS:
-        for name in _names(document, section):
-            if not NAME.fullmatch(name):
-                yield (
-                    (section, name),
-                    "expected a name of letters, digits, - and _ that starts with a letter",
-                    name,
-                )
+        for name in _mapping(document.get(section)):
+            if not NAME.fullmatch(str(name)):
+                yield (section, name), f"got the name {name!r}, {EXPECTED_NAME}", name
+    for index, name in enumerate(_list(document.get("locks"))):
+        if isinstance(name, str) and not NAME.fullmatch(name):
+            yield ("locks", index), f"got the name {name!r}, {EXPECTED_NAME}", name
     for service, spec in _mapping(document.get("services")).items():
         for name in _mapping(_mapping(spec).get("operations")):
             if not NAME.fullmatch(str(name)):
-                place = ("services", service, "operations", name)
-                yield place, "expected a name of letters, digits, - and _ that starts with a letter", name
+                yield ("services", service, "operations", name), f"got the name {name!r}, {EXPECTED_NAME}", name
 
 
 def _unknown_hosts(document: dict[Any, Any]) -> Iterator[Finding]:
     hosts = _names(document, "hosts")
     for name, service in _mapping(document.get("services")).items():
         host = _mapping(service).get("host")
-        if isinstance(host, str) and host not in hosts:
+        if isinstance(host, str) and hosts is not None and host not in hosts:
             yield ("services", name, "host"), unknown("host", host, hosts), host
 
 
@@ -83,7 +109,7 @@ def _operations(document: dict[Any, Any]) -> dict[str, tuple[Place, list[Any]]]:
     }
 
 
-def _walk(steps: Any, place: Place) -> Iterator[tuple[Place, dict[Any, Any]]]:
+def walk_steps(steps: Any, place: Place) -> Iterator[tuple[Place, dict[Any, Any]]]:
     """Every step, those inside other steps included."""
     for index, step in enumerate(_list(steps)):
         if not isinstance(step, dict):
@@ -91,45 +117,44 @@ def _walk(steps: Any, place: Place) -> Iterator[tuple[Place, dict[Any, Any]]]:
         here = (*place, index)
         yield here, step
         for inner in ("steps", "hit", "miss"):
-            yield from _walk(step.get(inner), (*here, inner))
+            yield from walk_steps(step.get(inner), (*here, inner))
         for number, option in enumerate(_list(step.get("choose"))):
-            yield from _walk(_mapping(option).get("steps"), (*here, "choose", number, "steps"))
+            yield from walk_steps(_mapping(option).get("steps"), (*here, "choose", number, "steps"))
         for number, branch in enumerate(_list(step.get("parallel"))):
-            yield from _walk(branch, (*here, "parallel", number))
-
-
-NEEDS = {
-    "read": "disk",
-    "write": "disk",
-    "transfer": "nic",
-    "hold": "memory",
-    "request": "nic",
-    "response": "nic",
-}
-NAMED = {"lookup": ("cache", "caches"), "lock": ("lock", "locks"), "external": ("external API", "externals")}
+            yield from walk_steps(branch, (*here, "parallel", number))
 
 
 def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
     operations = _operations(document)
+    if not operations:
+        return
+    names = {section: _names(document, section) for _, section in NAMED.values()}
     for target, (place, steps) in operations.items():
         equipment = _equipment(document, target.partition(".")[0])
-        for here, step in _walk(steps, place):
-            yield from _step_problems(document, here, step, list(operations), equipment)
+        for here, step in walk_steps(steps, place):
+            yield from _unknown_in_step(here, step, operations, names)
+            yield from _lacking_equipment(here, step, equipment)
     for name, workload in _mapping(document.get("workloads")).items():
         operation = _mapping(workload).get("operation")
         if isinstance(operation, str) and operation not in operations:
-            yield (
-                ("workloads", name, "operation"),
-                unknown("operation", operation, list(operations)),
-                operation,
-            )
+            yield ("workloads", name, "operation"), unknown("operation", operation, operations), operation
         for target in _mapping(_mapping(workload).get("mix")):
             if target not in operations:
-                yield (
-                    ("workloads", name, "mix", target),
-                    unknown("operation", target, list(operations)),
-                    target,
-                )
+                yield ("workloads", name, "mix", target), unknown("operation", target, operations), target
+
+
+def _unknown_in_step(
+    place: Place, step: dict[Any, Any], operations: dict[str, Any], names: dict[str, dict[str, None] | None]
+) -> Iterator[Finding]:
+    for verb in ("call", "publish"):
+        target = step.get(verb)
+        if isinstance(target, str) and target not in operations:
+            yield (*place, verb), unknown("operation", target, operations), target
+    for verb, (kind, section) in NAMED.items():
+        name = step.get(verb)
+        known = names[section]
+        if isinstance(name, str) and known is not None and name not in known:
+            yield (*place, verb), unknown(kind, name, known), name
 
 
 def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] | None:
@@ -141,57 +166,105 @@ def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] |
     return str(host), {part for part in ("disk", "nic", "memory") if spec.get(part) is not None}
 
 
-def _step_problems(
-    document: dict[Any, Any],
-    place: Place,
-    step: dict[Any, Any],
-    operations: list[str],
-    equipment: tuple[str, set[str]] | None,
-) -> Iterator[Finding]:
-    for verb in ("call", "publish"):
-        target = step.get(verb)
-        if isinstance(target, str) and target not in operations:
-            yield (*place, verb), unknown("operation", target, operations), target
-    for verb, (kind, section) in NAMED.items():
-        name = step.get(verb)
-        if isinstance(name, str) and name not in _names(document, section):
-            yield (*place, verb), unknown(kind, name, _names(document, section)), name
+def _lacking_equipment(place: Place, step: dict[Any, Any], equipment: tuple[str, set[str]] | None) -> Iterator[Finding]:
     for verb, part in NEEDS.items():
         if step.get(verb) is not None and equipment is not None and part not in equipment[1]:
-            yield (*place, verb), f"host {equipment[0]!r} has no {part}, which this step needs", step[verb]
+            yield (
+                (*place, verb),
+                f"host {equipment[0]!r} has no {part}, expected one for this step (hosts.{equipment[0]}.{part})",
+                step[verb],
+            )
 
 
 def _unknown_metrics(document: dict[Any, Any]) -> Iterator[Finding]:
     workloads = _names(document, "workloads")
-    for index, text in enumerate(_list(document.get("objectives"))):
-        workload, colon, _ = str(text).partition(":")
-        if colon and workload.strip() not in workloads:
-            yield ("objectives", index), unknown("workload", workload.strip(), workloads), text
-
-
-def _call_cycles(document: dict[Any, Any]) -> Iterator[Finding]:
-    """Each step that closes a circle of calls or messages, found depth first."""
-    operations = _operations(document)
-    finished: set[str] = set()
-    for start in operations:
-        yield from _cycles_from(start, [], operations, finished)
-
-
-def _cycles_from(
-    operation: str, path: list[str], operations: dict[str, tuple[Place, list[Any]]], finished: set[str]
-) -> Iterator[Finding]:
-    if operation in finished:
+    if workloads is None:
         return
-    place, steps = operations[operation]
-    for here, step in _walk(steps, place):
-        for verb in ("call", "publish"):
-            target = step.get(verb)
-            if not isinstance(target, str) or target not in operations:
-                continue
-            chain = [*path, operation]
-            if target in chain:
-                circle = [*chain[chain.index(target) :], target]
-                yield (*here, verb), f"calls go round in a circle: {' -> '.join(circle)}", target
-            else:
-                yield from _cycles_from(target, chain, operations, finished)
-    finished.add(operation)
+    metrics: list[tuple[Place, Any]] = [
+        (("objectives", index), next(iter(text.items())) if isinstance(text, dict) and len(text) == 1 else text)
+        for index, text in enumerate(_list(document.get("objectives")))
+    ]
+    compare = _mapping(_mapping(document.get("measurements")).get("compare"))
+    metrics += [(("measurements", "compare", column), text) for column, text in compare.items()]
+    for place, text in metrics:
+        name, given, _ = (text[0], ":", "") if isinstance(text, tuple) else str(text).partition(":")
+        if given and isinstance(text, (str, tuple)) and name.strip() not in workloads:
+            yield place, unknown("workload", name.strip(), workloads), text
+
+
+def _calls(document: dict[Any, Any]) -> Calls:
+    """What every operation calls or publishes to, step by step, where that exists."""
+    operations = _operations(document)
+    return {
+        operation: [
+            ((*here, verb), step[verb])
+            for here, step in walk_steps(steps, place)
+            for verb in ("call", "publish")
+            if isinstance(step.get(verb), str) and step[verb] in operations
+        ]
+        for operation, (place, steps) in operations.items()
+    }
+
+
+def _circles(calls: Calls) -> Iterator[Finding]:
+    """Each step that closes a circle of calls or messages, found depth first; a circle is reported once."""
+    finished: set[str] = set()
+    reported: set[tuple[str, ...]] = set()
+    for start in calls:
+        path: dict[str, Iterator[tuple[Place, str]]] = {} if start in finished else {start: iter(calls[start])}
+        while path:
+            operation = next(reversed(path))
+            place, target = next(path[operation], (None, ""))
+            if place is None:
+                finished.add(operation)
+                del path[operation]
+            elif target in path:
+                way = list(path)
+                circle = (*way[way.index(target) :], target)
+                if circle not in reported:
+                    reported.add(circle)
+                    yield place, f"calls go round in a circle: {' -> '.join(circle)}; expected calls that end", target
+            elif target not in finished:
+                path[target] = iter(calls[target])
+
+
+def _too_many_calls(calls: Calls) -> Iterator[Finding]:
+    """The operation that goes down deepest, or calls most, where that is beyond all measure; without circles."""
+    levels: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    for operation in _callees_first(calls):
+        below = [(len(place) // 2 - 2 + levels[target], 1 + totals[target]) for place, target in calls[operation]]
+        levels[operation] = max((level for level, _ in below), default=0)
+        totals[operation] = sum(total for _, total in below)
+    deepest = max(levels, key=lambda name: levels[name], default=None)
+    if deepest is not None and levels[deepest] > MOST_LEVELS:
+        message = f"its calls go {levels[deepest]} levels deep, expected at most {MOST_LEVELS}"
+        yield _operation_place(deepest), message, deepest
+    busiest = max(totals, key=lambda name: totals[name], default=None)
+    if busiest is not None and totals[busiest] > MOST_CALLS:
+        message = f"it makes {_roughly(totals[busiest])} calls in all, expected at most {MOST_CALLS:,}"
+        yield _operation_place(busiest), message, busiest
+
+
+def _callees_first(calls: Calls) -> list[str]:
+    """All operations, each after those that it calls."""
+    order: dict[str, None] = {}
+    for start in calls:
+        waiting = [(start, False)]
+        while waiting:
+            operation, ready = waiting.pop()
+            if ready:
+                order[operation] = None
+            elif operation not in order:
+                waiting.append((operation, True))
+                waiting.extend((target, False) for _, target in calls[operation] if target not in order)
+    return list(order)
+
+
+def _operation_place(name: str) -> Place:
+    service, _, operation = name.partition(".")
+    return ("services", service, "operations", operation)
+
+
+def _roughly(number: int) -> str:
+    return f"{number:,}" if number < 10**12 else "more than a trillion"

@@ -41,7 +41,9 @@ class Cpu(Part):
     @model_validator(mode="after")
     def _sockets_divide_cores(self) -> Self:
         if self.cores % self.sockets:
-            raise ValueError(f"{self.cores} cores do not spread over {self.sockets} sockets")
+            raise ValueError(f"{self.cores} cores do not spread over {self.sockets} sockets, expected a multiple")
+        if self.smt_yield < 1.0:
+            raise ValueError(f"smt_yield: got {self.smt_yield}, expected at least 1; threads_per_core: 1 is SMT off")
         return self
 
     def capacity(self) -> tuple[float, ...]:

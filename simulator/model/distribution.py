@@ -30,51 +30,74 @@ from simulator.model.part import Amount, Count, Duration, Factor, Keys, Part, Si
 Q = TypeVar("Q")
 
 
-class MeanAndCv(Part, Generic[Q]):
+class _Of(Part, Generic[Q]):
+    """What the distributions of durations, sizes and counts have in common: a name that people can read."""
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[type[Any], ...]) -> str:
+        """Such as `DistributionOfDuration`."""
+        names = {Duration: "Duration", Size: "Size", Amount: "Count"}
+        return f"{cls.__name__.removesuffix('Spec')}Of{names.get(params[0], 'Quantity')}"
+
+
+class MeanAndCv(_Of[Q], Generic[Q]):
     """A mean and a coefficient of variation."""
 
     mean: Q
+    """The mean."""
     cv: Factor
     """Standard deviation divided by the mean."""
 
 
-class ErlangSpec(Part, Generic[Q]):
+class ErlangSpec(_Of[Q], Generic[Q]):
     """The sum of `stages` equal exponential stages; cv = 1/sqrt(stages)."""
 
     mean: Q
+    """The mean."""
     stages: Count
+    """Number of stages."""
 
 
-class UniformSpec(Part, Generic[Q]):
+class UniformSpec(_Of[Q], Generic[Q]):
     """Anything between low and high, equally likely."""
 
     low: Q
+    """The least value."""
     high: Q
+    """The greatest value."""
 
 
-class WeibullSpec(Part, Generic[Q]):
+class WeibullSpec(_Of[Q], Generic[Q]):
     """Weibull; a shape below 1 has a heavier tail than the exponential, above 1 a lighter one."""
 
     mean: Q
+    """The mean."""
     shape: Factor
+    """The shape parameter, see above."""
 
 
-class BoundedParetoSpec(Part, Generic[Q]):
+class BoundedParetoSpec(_Of[Q], Generic[Q]):
     """Power-law tail with exponent `shape`, cut off at `high`."""
 
     low: Q
+    """The least value."""
     high: Q
+    """The greatest value."""
     shape: Factor
+    """The shape parameter, see above."""
 
 
-class EmpiricalSpec(Part, Generic[Q]):
+class EmpiricalSpec(_Of[Q], Generic[Q]):
     """Values drawn with equal probability from a CSV file's column (`unit` applies), or from a list."""
 
     file: str | None = None
+    """CSV file, relative to the model's."""
     column: str | None = None
     """Name of the column; the only one where it is left out."""
     unit: str | None = None
+    """Unit of the file's numbers, such as ms."""
     values: tuple[Q, ...] = ()
+    """The values, where there is no file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -88,13 +111,16 @@ class EmpiricalSpec(Part, Generic[Q]):
     @classmethod
     def _unit(cls, unit: Any) -> str:
         """The unit of a file's numbers; raises ValueError where they cannot be in it."""
-        quantity: TypeAdapter[Any] = TypeAdapter(tuple[cls.model_fields["values"].annotation])  # type: ignore[misc]
+        quantities: TypeAdapter[Any] = TypeAdapter(cls.model_fields["values"].annotation)
+        if unit is not None and not isinstance(unit, str):
+            raise ValueError(f"got the unit {unit!r}, expected a text such as ms")
         try:
-            quantity.validate_python(((f"1 {unit}" if unit else 1.0,),))
+            quantities.validate_python((f"1 {unit}" if unit else 1.0,))
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"unit of the file's numbers: {message}") from None
-        return str(unit or "")
+            got = f"the unit {unit!r}" if unit else "no unit"
+            raise ValueError(f"got {got} for the file's numbers, expected one (unit: ...): {message}") from None
+        return unit or ""
 
     @model_validator(mode="after")
     def _has_values(self) -> Self:
@@ -103,7 +129,7 @@ class EmpiricalSpec(Part, Generic[Q]):
         return self
 
 
-class DistributionSpec(Part, Generic[Q]):
+class DistributionSpec(_Of[Q], Generic[Q]):
     """Exactly one distribution; a bare quantity is constant."""
 
     bare: ClassVar[str | None] = "constant"
@@ -114,19 +140,26 @@ class DistributionSpec(Part, Generic[Q]):
     exponential: Q | None = None
     """Exponential with this mean (cv = 1)."""
     erlang: ErlangSpec[Q] | None = None
+    """Sum of equal exponential stages (cv below 1)."""
     gamma: MeanAndCv[Q] | None = None
+    """Gamma, for any cv from 1e-6 to 30."""
     lognormal: MeanAndCv[Q] | None = None
+    """Log-normal: the usual skew of service times."""
     hyperexponential: MeanAndCv[Q] | None = None
     """Two exponential phases with balanced means; cv > 1."""
     uniform: UniformSpec[Q] | None = None
+    """Anything between two bounds."""
     weibull: WeibullSpec[Q] | None = None
+    """Weibull, by its mean and shape."""
     bounded_pareto: BoundedParetoSpec[Q] | None = None
+    """Power-law tail between two bounds: the heavy tail of sizes."""
     empirical: EmpiricalSpec[Q] | None = None
+    """Measured values, from a file or a list."""
 
     @model_validator(mode="before")
     @classmethod
     def _one(cls, data: Any) -> Any:
-        data = {cls.bare: None} if data is None else cls.long_form(data)
+        data = cls.long_form(data)
         if isinstance(data, dict) and all(key in cls.model_fields for key in data):
             given = [key for key, value in data.items() if value is not None]
             if len(given) != 1:
@@ -178,7 +211,9 @@ class ZipfSpec(Part):
     """Key r of `count` has popularity proportional to 1/r^exponent."""
 
     count: Keys
+    """Number of keys."""
     exponent: Amount = 1.0
+    """0 is uniform; around 0.8 to 1 is usual for web pages."""
 
 
 class KeySpec(Part):
@@ -187,7 +222,9 @@ class KeySpec(Part):
     exclusive: ClassVar[bool] = True
 
     uniform: Keys | None = None
+    """Number of keys, all equally popular."""
     zipf: ZipfSpec | None = None
+    """Few keys are popular, most are not."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from difflib import get_close_matches
+import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from simulator.errors import InputError, Problem
-from simulator.model.overrides import Override, apply_overrides
+from simulator.model.checks import walk_steps
+from simulator.model.document import MOST_BYTES, dotted, read, scalar, too_large
+from simulator.model.overrides import Override, apply_and_locate, parse_all
+from simulator.model.shape import Keys, expectation, follow, known_keys
+from simulator.model.steps import KINDS, verb_of
 from simulator.model.system import System
+from simulator.model.words import nearest, short
 
-MOST_BYTES = 2**20
-MOST_NODES = 200_000
-Location = tuple[str | int, ...]
+EXPECTED = "expected a model: a mapping with hosts, services and workloads"
+LONGEST_MESSAGE = 500
+WHOLE_BELOW = 1e15
+WRONG_KIND = {
+    *("model_type", "model_attributes_type", "dict_type", "list_type", "tuple_type", "string_type"),
+    *("bool_type", "bool_parsing", "int_type", "int_parsing", "float_type", "float_parsing"),
+    *("literal_error", "enum", "too_short", "string_unicode"),
+}
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> System:
@@ -27,170 +36,252 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> System:
     Raises InputError with every problem found.
     """
     path = Path(path)
-    return build(read_document(path), str(path), [Override.parse(text) for text in overrides], path.parent)
+    return _load(_text(path), str(path), overrides, path.parent)
 
 
 def loads(text: str, overrides: Iterable[str] = (), source: str = "model") -> System:
-    """Read a model from a text."""
-    return build(parse_document(text, source), source, [Override.parse(item) for item in overrides], Path())
+    """Read a model from a text; otherwise as `load`."""
+    return _load(text, source, overrides, Path())
+
+
+def _load(text: str, source: str, overrides: Iterable[str], directory: Path) -> System:
+    """Read, change and validate; problems of the text and of what it says are raised together."""
+    changes, unreadable = parse_all(overrides)
+    document, problems = _document(text, source)
+    problems += unreadable
+    try:
+        system = build(document, source, changes, directory)
+    except InputError as error:
+        raise InputError(_in_order([*problems, *error.problems])) from None
+    if problems:
+        raise InputError(_in_order(problems))
+    return system
 
 
 def read_document(path: Path) -> Any:
     """The nested mappings and lists of a model file; raises InputError where it is no YAML mapping."""
-    source = str(path)
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise _problem(
-                source, 1, 1, f"{size / 2**20:.1f} MiB, expected a model of at most {MOST_BYTES // 2**20} MiB"
-            )
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError([Problem(source, 0, 0, "", error.strerror or str(error))]) from None
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start]
-        line = before.count(b"\n") + 1
-        column = error.start - (before.rfind(b"\n") + 1) + 1
-        raise _problem(source, line, column, "not a text file in UTF-8, expected a YAML model") from None
-    return parse_document(text, source)
+    return parse_document(_text(path), str(path))
 
 
 def parse_document(text: str, source: str) -> Any:
     """The nested mappings and lists of a YAML text; raises InputError where it is no mapping."""
-    yaml = YAML(typ="rt", pure=True)
-    try:
-        document = yaml.load(text)
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        message = _yaml_message(error)
-        raise _problem(source, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1, message) from None
-    except (YAMLError, ValueError, RecursionError) as error:
-        line, column, message = _unmarked(text, error)
-        raise _problem(source, line, column, message) from None
-    if document is None:
-        raise _problem(source, 1, 1, "empty, expected a model with hosts, services and workloads")
-    if not isinstance(document, dict):
-        raise _problem(source, 1, 1, f"got {_short(document)}, expected a model with hosts, services and workloads")
-    _limit_nodes(document, source)
+    document, problems = _document(text, source)
+    if problems:
+        raise InputError(problems)
     return document
+
+
+def _document(text: str, source: str) -> tuple[Any, list[Problem]]:
+    """The mapping of a YAML text and what is wrong with it as YAML; raises InputError where it is no mapping."""
+    document, problems = read(text, source)
+    if isinstance(document, dict):
+        return document, problems
+    got = {list: "a list", str: f"the text {short(document)}", type(None): "an empty text"}
+    message = f"got {got.get(type(document), short(document))}, {EXPECTED}"
+    raise InputError([*problems, Problem(source, 1, 1, "", message)])
+
+
+def _text(path: Path) -> str:
+    """The text of a file; raises InputError where it cannot be one."""
+    source = str(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MOST_BYTES + 1)
+            if len(data) > MOST_BYTES:
+                raise _problem(source, 1, 1, too_large(max(path.stat().st_size, len(data))))
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        start = before.rfind(b"\n") + 1
+        column = len(before[start:].decode("utf-8-sig", "replace")) + 1
+        message = f"got the byte 0x{error.object[error.start]:02x}, expected a text in UTF-8: a YAML model"
+        raise _problem(source, before.count(b"\n") + 1, column, message) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError([Problem(source, 0, 0, "", f"{reason}, expected a model file")]) from None
 
 
 def _problem(source: str, line: int, column: int, message: str) -> InputError:
     return InputError([Problem(source, line, column, "", message)])
 
 
-def _yaml_message(error: MarkedYAMLError) -> str:
-    message = str(error.problem or error.context or "not valid YAML")
-    duplicate = re.match(r"found duplicate key \"?(.*?)\"? with value", message)
-    if duplicate:
-        return f"the key {duplicate[1]!r} stands here a second time"
-    return f"not valid YAML: {message}"
+class _Found(NamedTuple):
+    """A path of the document, what is wrong there, and whether it is its key that is wrong."""
 
-
-def _unmarked(text: str, error: Exception) -> tuple[int, int, str]:
-    """Place of an error that carries no mark: a character that YAML does not allow, or nesting without end."""
-    if isinstance(error, RecursionError):
-        return 1, 1, "nested too deeply"
-    position = getattr(error, "position", None)
-    if isinstance(position, int) and position <= len(text):
-        line = text.count("\n", 0, position) + 1
-        column = position - (text.rfind("\n", 0, position) + 1) + 1
-        return line, column, f"not valid YAML: {getattr(error, 'reason', 'a special character')}"
-    return 1, 1, f"not valid YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-
-
-def _limit_nodes(document: Any, source: str) -> None:
-    """Refuse aliases that expand to a size that no text of this length would have."""
-    count, waiting = 0, [document]
-    while waiting:
-        node = waiting.pop()
-        count += 1
-        if count > MOST_NODES:
-            raise _problem(source, 1, 1, f"expands to more than {MOST_NODES:,} values")
-        if isinstance(node, dict):
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
+    path: Keys
+    message: str
+    at_key: bool
 
 
 def build(document: Any, source: str, overrides: list[Override], directory: Path) -> System:
     """The system of a document; raises InputError with every problem, each at its place."""
-    changed = apply_overrides(document, overrides)
+    changed, places = apply_and_locate(document, overrides)
     try:
-        return System.model_validate(changed, context={"directory": str(directory)})
+        return _validated(changed, directory)
     except ValidationError as error:
-        places = {override.path: override.text for override in overrides}
-        problems = [_located(document, changed, source, places, found) for found in error.errors()]
-        raise InputError(list(dict.fromkeys(problems))) from None
+        found = _problems(error, changed)
+    if not overrides:
+        raise InputError(_in_order([_placed(document, source, problem) for problem in found]))
+    raise InputError(_in_order(_blamed(document, source, places, found, _problems_of(document, directory))))
 
 
-def _located(document: Any, changed: Any, source: str, overrides: dict[Location, str], found: Any) -> Problem:
-    path = _document_path(changed, found["loc"])
-    message = _message(found, path)
-    shown = ".".join(str(part) for part in path)
-    for override, text in overrides.items():
-        if path[: len(override)] == override:
-            return Problem(f"--set {text}", 0, 0, shown, message)
-    line, column = _position(document, path)
-    return Problem(source, line, column, shown, message)
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
-def _document_path(document: Any, location: Location) -> Location:
-    """The location without the tags that pydantic puts in: only keys of the document, and a last missing key."""
-    path: list[str | int] = []
-    node = document
-    for position, part in enumerate(location):
-        if (isinstance(node, dict) and part in node) or (
-            isinstance(node, (list, tuple)) and isinstance(part, int) and part < len(node)
-        ):
-            node = node[part]
-        elif position == len(location) - 1 and isinstance(node, dict) and isinstance(part, str):
-            path.append(part)
-            break
-        else:
-            continue
-        path.append(part)
-    return tuple(path)
+def _validated(document: Any, directory: Path) -> System:
+    return System.model_validate(document, context={"directory": str(directory)})
 
 
-def _position(document: Any, path: Location) -> tuple[int, int]:
-    """Line and column of the value at a path, or of what holds it; counted from 1."""
-    node, line, column = document, 0, 0
-    for part in path:
-        try:
-            marks = node.lc.data[part]
-            line, column = (marks[2], marks[3]) if isinstance(node, dict) else (marks[0], marks[1])
-            if isinstance(node, dict) and marks[2] == marks[0] and node[part] is None:
-                line, column = marks[0], marks[1]
-            node = node[part]
-        except (AttributeError, KeyError, IndexError, TypeError):
-            break
-    return line + 1, column + 1
+def _problems_of(document: Any, directory: Path) -> set[_Found]:
+    """What is wrong with a document that no override has changed."""
+    try:
+        _validated(document, directory)
+    except ValidationError as error:
+        return set(_problems(error, document))
+    return set()
 
 
-def _message(found: Any, path: Location) -> str:
-    kind, message, value = found["type"], found["msg"], found["input"]
-    if kind == "missing":
-        return "missing, expected a value"
+def _problems(error: ValidationError, document: Any) -> list[_Found]:
+    """What pydantic found, by paths of the document, without repetitions."""
+    found = [_explained(document, item) for item in error.errors(include_url=False, include_context=False)]
+    return list(dict.fromkeys(found))
+
+
+def _explained(document: Any, found: Any) -> _Found:
+    kind, location, value = found["type"], found["loc"], found["input"]
+    if kind == "reference":
+        return _Found(location, found["msg"], bool(location) and value == location[-1])
+    path, holder, annotation = follow(System, document, location)
     if kind == "extra_forbidden":
-        return f"unknown key {str(path[-1])!r}" if path else "unknown key"
-    message = message.removeprefix("Value error, ")
-    if message.startswith("got ") or kind in ("value_error", "reference"):
-        return str(message)
+        return _Found(path, _unknown_key(str(location[-1]), holder), True)
+    return _Found(path, _message(kind, found["msg"], value, annotation), False)
+
+
+def _message(kind: str, message: str, value: Any, annotation: Any) -> str:
+    if kind == "missing":
+        return f"missing, expected {expectation(annotation)}"
     if kind == "step":
-        return f"got {_short(value)}, {message}"
-    lowered = message[:1].lower() + message[1:]
-    return f"got {_short(value)}, expected: {lowered.removeprefix('input should be ')}"
+        return _no_step(value)
+    if kind in WRONG_KIND:
+        least = "at least one: " if kind == "too_short" else ""
+        return f"got {short(value)}, expected {least}{expectation(annotation)}"
+    if kind == "value_error":
+        text = message.removeprefix("Value error, ")
+        return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "..."
+    return f"got {short(value)}, expected {expectation(annotation)} ({message})"
 
 
-def _short(value: Any) -> str:
-    text = repr(dict(value)) if isinstance(value, dict) else repr(value)
-    if isinstance(value, BaseModel):
-        text = type(value).__name__
-    return text if len(text) <= 60 else text[:57] + "..."
+def _unknown_key(key: str, holder: Any) -> str:
+    verb = next((verb for verb, kind in KINDS.items() if kind is holder), None)
+    if verb is not None and key in KINDS:
+        return f"a second verb beside {verb!r}, expected one verb a step: begin a new step with '- {key}: ...'"
+    known = known_keys(holder)
+    where = f" of a {verb} step" if verb else ""
+    return f"unknown key {short(key)}{where}; {nearest(key, known)}"
 
 
-def suggestion(key: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the nearest known key, or nothing."""
-    close = get_close_matches(key, list(known), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def _no_step(value: Any) -> str:
+    """What is wrong with something that has no known verb."""
+    expected = f"expected a step with one of the verbs {', '.join(KINDS)}"
+    words = value if isinstance(value, dict) else str(value).split()[:1] if isinstance(value, str) else ()
+    for word in words:
+        near = nearest(word, KINDS, "")
+        if near.startswith("did"):
+            return (
+                f"got {short(value)}, {expected}; {near}{'' if isinstance(value, dict) else ' (and a colon after it)'}"
+            )
+    return f"got {short(value)}, {expected}"
+
+
+def _placed(document: Any, source: str, found: _Found, suffix: str = "") -> Problem:
+    path, message, at_key = found
+    line, column = position(document, path, at_key)
+    return Problem(source, line, column, dotted(path), message + suffix)
+
+
+def _blamed(
+    document: Any, source: str, places: dict[Keys, str], found: list[_Found], before: set[_Found]
+) -> list[Problem]:
+    """Problems placed at the override that brought them about, or in the file where they were there before."""
+    problems = []
+    for item in found:
+        override = _override_of(item.path, places, within=item in before)
+        if override is not None:
+            problems.append(Problem(f"--set {override}", 0, 0, dotted(item.path), item.message))
+        elif item in before:
+            problems.append(_placed(document, source, item))
+        else:
+            problems.append(_placed(document, source, item, f" (with --set {' --set '.join(places.values())})"))
+    return problems
+
+
+def _override_of(path: Keys, places: dict[Keys, str], within: bool) -> str | None:
+    """The override that a problem comes from: it set the place, or (not `within`) something in it or beside it."""
+    latest = list(reversed(places.items()))
+    tests: list[Callable[[Keys], bool]] = [lambda place: path[: len(place)] == place]
+    if not within:
+        tests.append(lambda place: place[: len(path)] == path)
+        tests.append(lambda place: len(path) <= len(place) and place[: len(path) - 1] == path[:-1])
+    return next((text for test in tests for place, text in latest if test(place)), None)
+
+
+def position(document: Any, path: Keys, at_key: bool = False) -> tuple[int, int]:
+    """Line and column of a value, or of its key where it begins further down; of what holds it where it is missing.
+
+    Counted from 1; (0, 0) for a document that was not read from a text.
+    """
+    node, place = document, getattr(document, "start", (0, 0))
+    for index, part in enumerate(path):
+        places = getattr(node, "places", None)
+        try:
+            known = places[part] if places is not None else None
+        except (KeyError, IndexError, TypeError):
+            break
+        if known is None:
+            break
+        if isinstance(node, dict):
+            key, value = known
+            last = index == len(path) - 1
+            place = key if value[0] > key[0] or (at_key and last) else value
+        else:
+            place = known
+        node = node[part]
+    return place
+
+
+def dump(system: System) -> str:
+    """The model as YAML: every value that is not its default, files read in; `loads` gives an equal system."""
+    document = system.model_dump(mode="json", exclude_defaults=True)
+    for service in document["services"].values():
+        for steps in service["operations"].values():
+            for _, step in walk_steps(steps, ()):
+                _verb_first(step)
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 2**20
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump(_quoted(document), stream)
+    return stream.getvalue()
+
+
+def _verb_first(step: dict[str, Any]) -> None:
+    fields = dict(step)
+    verb = verb_of(step)
+    step.clear()
+    if verb is not None:
+        step[verb] = fields.pop(verb)
+    step.update(fields)
+
+
+def _quoted(value: Any) -> Any:
+    """The value with quotes around texts that would be read as something else, and whole numbers without `.0`."""
+    if isinstance(value, dict):
+        return {_quoted(key): _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE_BELOW:
+        return int(value)
+    if isinstance(value, str) and (not value.isprintable() or scalar(value) != value):
+        return DoubleQuotedScalarString(value)
+    return value

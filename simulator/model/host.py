@@ -35,11 +35,13 @@ class Host(Part):
     memory: Memory | None = None
     """Memory; `memory: 32 GiB` is short for `memory: {size: 32 GiB}`. Unlimited where left out."""
     disk: Disk | None = None
+    """Disk; steps that read or write need one."""
     nic: Nic | None = None
     """Network; `nic: 10 Gbit/s` is short for `nic: {bandwidth: 10 Gbit/s}`. Unlimited where left out."""
     price: Price = 0.0
     """Price of one instance."""
     count: Instances = 1
+    """How many there are."""
 
     @model_validator(mode="after")
     def _is_of_this_world(self) -> Self:

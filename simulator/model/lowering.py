@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Literal
 
-from simulator.distributions import Constant, Discrete
+from simulator.analytic.demands import facts
+from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
@@ -24,16 +27,34 @@ Direction = Literal["out", "in"]
 def lower(system: System) -> p.Program:
     """The Program of a system; raises InputError where its calls expand beyond all measure."""
     try:
-        return Lowering(system).program()
+        program = Lowering(system, {}).program()
+        cycles = _cycles(system, program)
+        return Lowering(system, cycles).program() if cycles else program
     except TooLargeError as error:
         raise InputError([Problem(system.name, 0, 0, "services", str(error))]) from None
 
 
-class Lowering:
-    """One lowering under way: the stations of every part, and the code of every workload."""
+def _cycles(system: System, program: p.Program) -> dict[str, float]:
+    """Seconds in which all users of a closed workload can have had one request each, where they ramp up by it."""
+    automatic = {name for name, spec in system.workloads.items() if spec.users and spec.ramp_up == "auto"}
+    if not automatic:
+        return {}
+    return {
+        each.workload: (each.users or 0) / each.throughput_bound
+        for each in facts(program).workloads
+        if each.workload in automatic and each.throughput_bound and math.isfinite(each.throughput_bound)
+    }
 
-    def __init__(self, system: System) -> None:
+
+class Lowering:
+    """One lowering under way: the stations of every part, and the code of every workload.
+
+    `ramp_ups` gives the seconds within which the users of a workload come, where these are automatic.
+    """
+
+    def __init__(self, system: System, ramp_ups: Mapping[str, float]) -> None:
         self.system = system
+        self.ramp_ups = ramp_ups
         self.builder = builder = Builder()
         hosts = {name: host.lower(builder, name) for name, host in system.hosts.items()}
         self.deployments = {
@@ -65,15 +86,18 @@ class Lowering:
                 for operation, share in workload.shares().items()
             )
             choice = builder.draw(Discrete(tuple(entry.share for entry in entries)), "operation")
-            source = self._source(workload)
+            source = self._source(name, workload)
         builder.workload(p.Workload(name, source, entries, choice, (), 0, workload.priority))
 
-    def _source(self, workload: Workload) -> Arrivals | p.Users:
+    def _source(self, name: str, workload: Workload) -> Arrivals | p.Users:
         arrivals = workload.open_arrivals()
         if arrivals is not None:
             return arrivals
         assert workload.users is not None
-        return p.Users(workload.users, self.builder.draw(workload.think.distribution(), "think"))
+        ramp_up = self.ramp_ups.get(name, 0.0) if workload.ramp_up == "auto" else workload.ramp_up
+        start = Uniform(0.0, ramp_up) if ramp_up > 0.0 else Constant(0.0)
+        think = workload.think.distribution()
+        return p.Users(workload.users, self.builder.draw(think, "think"), self.builder.draw(start, "start"))
 
     def _entry(self, workload: Workload, operation: str) -> int:
         """The code of one operation as its client sees it; returns its start."""
@@ -115,11 +139,12 @@ class Lowering:
         name, _, operation = target.partition(".")
         deployment = self.deployments[name]
         remote = caller is not None and caller.deployment.service.host != deployment.service.host
-        site = self._arrive(deployment)
+        site = Site(self, deployment, self.builder.select(deployment.balancer))
         if remote:
             self._latency(self.system.network.latency)
         if caller is not None and request is not None:
             self._exchange(caller, site, request, "request")
+        self._limit_rate(deployment)
         held = self._admit(site)
         with self.builder.within(f"{name}.{operation}"):
             lower_steps(deployment.service.operations[operation], site)
@@ -130,24 +155,19 @@ class Lowering:
         if remote:
             self._latency(self.system.network.latency)
 
-    def _arrive(self, deployment: Deployment) -> Site:
-        """Pass the rate limit and let the balancer choose a replica."""
-        builder = self.builder
+    def _limit_rate(self, deployment: Deployment) -> None:
+        """Pass the service's token bucket, where it has one."""
         if deployment.bucket is not None:
-            component = builder.component(f"{deployment.name}.rate limit")
-            one = builder.draw(Constant(1.0), "tokens")
-            builder.emit(TakeTokens(Place((deployment.bucket,)), component, one))
-        return Site(self, deployment, builder.select(deployment.balancer))
+            component = self.builder.component(f"{deployment.name}.rate limit")
+            one = self.builder.draw(Constant(1.0), "tokens")
+            self.builder.emit(TakeTokens(Place((deployment.bucket,)), component, one))
 
     @staticmethod
     def _admit(site: Site) -> bool:
-        """Take a worker where the service has threads, or where its balancer counts requests."""
-        service = site.deployment.service
-        unlimited = service.workers is None
-        takes = service.counts_outstanding and (service.worker_model == "thread" or unlimited)
-        if takes:
-            site.acquire_worker()
-        return takes
+        """Be counted as a request of the replica, and take a thread where it has such workers."""
+        if site.deployment.service.counts_requests:
+            site.acquire("workers", site.spread(site.deployment.requests), Constant(1.0))
+        return site.deployment.service.counts_requests
 
     def _exchange(self, sender: Site, receiver: Site, size: SizeDistribution, what: str) -> None:
         """Send bytes from one site's NIC to another's; each is passed in turn."""

@@ -35,6 +35,8 @@ class Measurements(Part):
     """Column -> path of the field of the model that it sets, such as `cpus: services.web.workers`."""
     compare: dict[str, Annotated[str, AfterValidator(_checked_metric)]] = Field(min_length=1)
     """Column -> metric that predicts it, such as `rps: throughput`."""
+    label: list[str] = Field(default_factory=list)
+    """Columns that tell the rows apart for a reader; all that are not compared where left out."""
     fitted: dict[str, list[Cell]] = Field(default_factory=dict)
     """Column -> values of the rows that the model's parameters were fitted to; all others were held out."""
 

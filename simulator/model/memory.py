@@ -18,6 +18,7 @@ class Memory(Part):
     bare: ClassVar[str | None] = "size"
 
     size: PositiveSize
+    """Bytes that requests may hold."""
     when_full: Literal["wait", "reject"] = "wait"
     """What happens to a request that asks for more than is free."""
 

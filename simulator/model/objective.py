@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import GetJsonSchemaHandler, model_serializer, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -55,6 +55,8 @@ def parse_metric(text: str) -> Metric:
 class Objective(Part):
     """A bound on a metric; written as one text."""
 
+    expected: ClassVar[str | None] = "an objective such as 'p99 < 200 ms'"
+
     metric: Metric
     above: bool
     """Whether the metric must be above the target."""
@@ -69,7 +71,7 @@ class Objective(Part):
         if isinstance(text, dict) and len(text) == 1:  # YAML reads `checkout: p99 < 1 s` as a mapping
             text = ": ".join(str(part) for part in next(iter(text.items())))
         if not isinstance(text, str):
-            raise ValueError(f"got {text!r}, expected an objective such as 'p99 < 200 ms'")
+            raise ValueError(f"got {text!r}, expected {cls.expected}")
         match = OBJECTIVE.fullmatch(text.strip())
         if not match:
             raise ValueError(f"got {text!r}, expected an objective such as 'p99 < 200 ms'")

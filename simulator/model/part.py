@@ -35,6 +35,9 @@ class Part(BaseModel):
     exclusive: ClassVar[bool] = False
     """Whether exactly one of the fields is given, so that one that is set takes the place of another."""
 
+    expected: ClassVar[str | None] = None
+    """What is expected in place of something else, where the fields do not say it."""
+
     @classmethod
     def long_form(cls, value: Any) -> Any:
         """The mapping that a bare value is short for; anything else as it is."""
@@ -52,6 +55,9 @@ class Part(BaseModel):
         """The mapping, or the bare value that is short for it."""
         schema = handler(core_schema)
         mapping = handler.resolve_ref_schema(schema)
+        generic = cls.__pydantic_generic_metadata__["origin"]
+        if generic is not None:
+            mapping["description"] = generic.__doc__
         if cls.exclusive:
             mapping |= {"minProperties": 1, "maxProperties": 1}
         if cls.bare is not None:
@@ -84,10 +90,10 @@ def _writer(dimension: str) -> Callable[[float], str | float]:
     return write
 
 
-def _schema(dimension: str, description: str) -> WithJsonSchema:
-    """A text with a unit of the dimension; a number too where that needs no unit, else only 0."""
+def _schema(dimension: str, description: str, bare: bool = False) -> WithJsonSchema:
+    """A text with a unit of the dimension; a number too where that needs no unit (or is `bare`), else only 0."""
     text = {"type": "string", "pattern": _pattern(dimension)}
-    number = {"type": "number"} if dimension in units.UNITLESS else {"const": 0}
+    number = {"type": "number", "minimum": 0} if bare or dimension in units.UNITLESS else {"const": 0}
     return WithJsonSchema(
         {"anyOf": [text, number], "description": description, "examples": [units.EXAMPLES[dimension]]}
     )
@@ -172,7 +178,7 @@ OperationsPerSecond = Annotated[
     float,
     BeforeValidator(_iops),
     PlainSerializer(_writer("rate")),
-    _schema("rate", "operations a second, with or without a unit"),
+    _schema("rate", "operations a second, with or without a unit", bare=True),
 ]
 Price = Annotated[
     float,
@@ -213,7 +219,7 @@ class Whole:
     @property
     def description(self) -> str:
         """What is expected."""
-        return f"a whole number >= {self.least}" if self.least >= 0 else f"a whole number from {self.least}"
+        return f"a whole number >= {self.least}"
 
     def read(self, value: Any) -> int:
         """The number; raises ValueError."""

@@ -24,9 +24,11 @@ class RateLimit(Part):
     bare: ClassVar[str | None] = "rate"
 
     rate: PositiveRate
+    """Tokens a second."""
     burst: PositiveAmount | None = None
     """Requests that an idle bucket lets through at once; one second's worth (at least 1) where left out."""
     when_empty: Literal["reject", "wait"] = "reject"
+    """What happens to a request that finds no token."""
 
     def lower(self, builder: Builder, resource: str) -> int:
         """The bucket's station."""
@@ -50,21 +52,29 @@ class Service(Part):
     balancer: Policy = Policy.ROUND_ROBIN
     """How callers choose a replica."""
     rate_limit: RateLimit | None = None
+    """Token bucket; `rate_limit: 100/s` is short for `rate_limit: {rate: 100/s}`."""
     operations: dict[str, list[Step]] = Field(min_length=1)
     """What it can be asked to do, step by step."""
 
     def lower(self, builder: Builder, name: str, instances: tuple[HostStations, ...]) -> Deployment:
-        """One pool of workers per replica, and the bucket of the rate limit."""
+        """Pools of workers and of requests, the same where a thread stays with its request, and the rate limit."""
         resource = f"services.{name}"
         replicas = self.replicas or len(instances)
         capacity = math.inf if self.workers is None else float(self.workers)
-        pools = tuple(builder.station(Pool(f"{resource}.workers", capacity, self.queue_limit)) for _ in range(replicas))
-        balancer = builder.balancer(Balancer(self.balancer, pools))
+        loops = self._pools(builder, f"{resource}.workers", replicas, capacity)
+        requests = loops
+        if self.worker_model == "event_loop" and self.counts_requests:
+            requests = self._pools(builder, f"{resource}.requests", replicas, math.inf)
+        balancer = builder.balancer(Balancer(self.balancer, requests))
         bucket = self.rate_limit.lower(builder, f"{resource}.rate_limit") if self.rate_limit else None
         placed = tuple(instances[replica % len(instances)] for replica in range(replicas))
-        return Deployment(name, self, pools, balancer, bucket, placed)
+        return Deployment(name, self, requests, loops, balancer, bucket, placed)
+
+    def _pools(self, builder: Builder, resource: str, replicas: int, capacity: float) -> tuple[int, ...]:
+        return tuple(builder.station(Pool(resource, capacity, self.queue_limit)) for _ in range(replicas))
 
     @property
-    def counts_outstanding(self) -> bool:
-        """Whether requests must pass the worker pool: to be limited, or to be counted by the balancer."""
-        return self.workers is not None or self.balancer in (Policy.LEAST_OUTSTANDING, Policy.POWER_OF_TWO)
+    def counts_requests(self) -> bool:
+        """Whether a request holds a unit from its beginning to its end: a thread, or for the balancer to count it."""
+        threads = self.workers is not None and self.worker_model == "thread"
+        return threads or self.balancer in (Policy.LEAST_OUTSTANDING, Policy.POWER_OF_TWO)

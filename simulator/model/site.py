@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulator.distributions import Constant, Distribution
+from simulator.distributions import Distribution
 from simulator.model.host import HostStations
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Acquire, Delay, Place, Release, Work
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A service's replicas: their worker pools and the host instances that they run on."""
+    """A service's replicas: the pools of their requests and event loops, and the host instances that they run on."""
 
     name: str
     service: Service
-    pools: tuple[int, ...]
+    requests: tuple[int, ...]
+    loops: tuple[int, ...]
     balancer: int
     bucket: int | None
     instances: tuple[HostStations, ...]
@@ -43,9 +44,10 @@ class Site:
 
     def place(self, station: Callable[[HostStations], int]) -> Place:
         """A station of the replica's host instance."""
-        return self._place(tuple(station(instance) for instance in self.deployment.instances))
+        return self.spread(tuple(station(instance) for instance in self.deployment.instances))
 
-    def _place(self, stations: tuple[int, ...]) -> Place:
+    def spread(self, stations: tuple[int, ...]) -> Place:
+        """The replica's among stations that are given for every replica."""
         if self.register == NO_REGISTER:
             return Place(stations[:1])
         return Place(stations, self.register)
@@ -67,10 +69,6 @@ class Site:
         """Emit the taking of units that are held until `release`."""
         draw = self.builder.draw(amount, part)
         self.builder.emit(Acquire(place, self.component(part), draw))
-
-    def acquire_worker(self) -> None:
-        """Emit the taking of one of the replica's workers."""
-        self.acquire("workers", self._place(self.deployment.pools), Constant(1.0))
 
     def release(self) -> None:
         """Emit the giving back of what was acquired last."""

@@ -28,14 +28,16 @@ class Compute(Part):
     """Use the CPU: seconds of one core of speed 1."""
 
     compute: DurationDistribution
+    """Core time."""
 
     def lower(self, site: Site) -> None:
         """An event loop or thread does the work on a core that it shares with the others."""
-        event_loop = site.deployment.service.worker_model == "event_loop"
-        if event_loop and site.deployment.service.workers is not None:
-            site.acquire_worker()
+        service = site.deployment.service
+        event_loop = service.worker_model == "event_loop" and service.workers is not None
+        if event_loop:
+            site.acquire("workers", site.spread(site.deployment.loops), Constant(1.0))
         site.work("cpu", site.place(lambda host: host.cpu), self.compute.distribution())
-        if event_loop and site.deployment.service.workers is not None:
+        if event_loop:
             site.release()
 
 
@@ -43,6 +45,7 @@ class Delay(Part):
     """Let time pass without using anything."""
 
     delay: DurationDistribution
+    """How long."""
     name: str = "delay"
     """What the time is accounted to."""
 
@@ -74,6 +77,7 @@ class Read(_DiskAccess):
     """Read from the host's disk."""
 
     read: SizeDistribution
+    """Bytes of one operation."""
 
     def lower(self, site: Site) -> None:
         """One operation in a channel of the disk, then its bytes over the disk's bandwidth."""
@@ -84,6 +88,7 @@ class Write(_DiskAccess):
     """Write to the host's disk."""
 
     write: SizeDistribution
+    """Bytes of one operation."""
 
     def lower(self, site: Site) -> None:
         """One operation in a channel of the disk, then its bytes over the disk's bandwidth."""
@@ -94,7 +99,9 @@ class Transfer(Part):
     """Send bytes over the host's NIC (to somebody outside the model), or receive them."""
 
     transfer: SizeDistribution
+    """Bytes of payload."""
     direction: Literal["out", "in"] = "out"
+    """Out of the host, or into it."""
 
     def lower(self, site: Site) -> None:
         """The bytes share the NIC's bandwidth with all other transfers of that direction."""
@@ -105,13 +112,16 @@ class Option(Part):
     """One way to go on."""
 
     probability: Share
+    """Probability of this way; all ways sum to 1."""
     steps: list[Step] = Field(default_factory=list)
+    """What is done then."""
 
 
 class Choose(Part):
     """Go on in one of several ways, by probability."""
 
     choose: list[Option] = Field(min_length=1)
+    """The ways."""
 
     @field_validator("choose")
     @classmethod
@@ -137,6 +147,7 @@ class Parallel(Part):
     """Do several lists of steps at the same time and go on when enough of them are done."""
 
     parallel: list[list[Step]] = Field(min_length=1)
+    """A list of steps for each branch."""
     need: Count | None = None
     """How many branches must be done; all where left out. A quorum, or 1 for the first of several."""
     unfinished: Literal["cancel", "continue"] = "cancel"
@@ -145,7 +156,7 @@ class Parallel(Part):
     @model_validator(mode="after")
     def _can_have_enough(self) -> Self:
         if self.need is not None and self.need > len(self.parallel):
-            raise ValueError(f"needs {self.need} of only {len(self.parallel)} branches")
+            raise ValueError(f"needs {self.need} branches, expected at most the {len(self.parallel)} that there are")
         return self
 
     def lower(self, site: Site) -> None:
@@ -170,6 +181,7 @@ class Repeat(Part):
     repeat: CountDistribution
     """How often; a drawn number is rounded."""
     steps: list[Step]
+    """What is done."""
 
     def lower(self, site: Site) -> None:
         """A loop with a counter."""
@@ -181,7 +193,9 @@ class Lock(Part):
     """Do the steps while holding a lock, alone among all requests of the model."""
 
     lock: str
+    """Name of the lock."""
     steps: list[Step]
+    """What is done."""
 
     def lower(self, site: Site) -> None:
         """A pool of one unit, held over the steps."""
@@ -194,7 +208,9 @@ class Hold(Part):
     """Do the steps while holding memory of the host."""
 
     hold: SizeDistribution
+    """Bytes held."""
     steps: list[Step]
+    """What is done."""
 
     def lower(self, site: Site) -> None:
         """Bytes of the memory pool, held over the steps."""
@@ -209,8 +225,11 @@ class LookupStep(Part):
     lookup: str
     """Name of the cache."""
     key: KeySpec
+    """Which key is looked up."""
     hit: list[Step] = Field(default_factory=list)
+    """What is done where the key is there."""
     miss: list[Step] = Field(default_factory=list)
+    """What is done where it is not, before it is put in."""
 
     def lower(self, site: Site) -> None:
         """A lookup in a store, which itself takes no time."""
@@ -231,6 +250,7 @@ class FailStep(Part):
     """Fail with a reason of your own; what encloses it may retry, else the request fails."""
 
     fail: str
+    """The reason."""
 
     def lower(self, site: Site) -> None:
         """A failure."""
@@ -241,6 +261,7 @@ class Use(Part):
     """Be served by a SimPy process of the user's own, given to `simulate(processes=...)` under this name."""
 
     use: str
+    """Name of the process."""
     demand: DurationDistribution = DurationDistribution(constant=0.0)
     """What the process is told as `job.amount`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,6 +25,8 @@ from simulator.model.network import Network
 from simulator.model.objective import Objective
 from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
 from simulator.model.service import Service
+from simulator.model.shape import NoPlaceError, assign
+from simulator.model.words import short
 from simulator.model.workload import Workload
 
 
@@ -31,6 +34,7 @@ class Run(Part):
     """How to simulate, where the command line does not say."""
 
     seed: WholeNumber = 1
+    """Seed of all randomness."""
     duration: Annotated[float | Literal["auto"], Either(PositiveDuration, "auto")] = "auto"
     """Simulated time of one replication. `auto` takes what gives a reasonable number of requests."""
     replications: Annotated[int | Literal["auto"], Either(Instances, "auto")] = "auto"
@@ -45,17 +49,29 @@ class System(Part):
     """A stack and its load."""
 
     name: str = "model"
+    """Name of the model."""
     description: str = ""
+    """What the model is of."""
     hosts: dict[str, Host] = Field(min_length=1)
+    """Machines by name."""
     services: dict[str, Service] = Field(min_length=1)
+    """Programs by name, with what they do."""
     workloads: dict[str, Workload] = Field(min_length=1)
+    """Who sends which requests, by name."""
     caches: dict[str, Cache] = Field(default_factory=dict)
+    """Caches by name."""
     locks: Annotated[dict[str, LockResource], BeforeValidator(lambda v: _named(v))] = Field(default_factory=dict)
+    """Locks by name; a list of names will do."""
     externals: dict[str, ExternalApi] = Field(default_factory=dict)
+    """External APIs by name."""
     network: Network = Network()
+    """What lies between hosts."""
     objectives: list[Objective] = Field(default_factory=list)
+    """What the system has to achieve."""
     run: Run = Run()
+    """How to simulate it."""
     measurements: Measurements | None = None
+    """What a real system did."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -66,7 +82,7 @@ class System(Part):
             InitErrorDetails(
                 type=PydanticCustomError("reference", "{message}", {"message": message}), loc=loc, input=value
             )
-            for loc, message, value in reference_problems(document)
+            for loc, message, value in [*reference_problems(document), *_unknown_fields(cls, document)]
         ]
         try:
             system = handler(data)
@@ -107,7 +123,28 @@ class System(Part):
 
 def _named(value: Any) -> Any:
     """Locks may be a list of names."""
-    return {name: {} for name in value} if isinstance(value, list) else value
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"got {short(value)}, expected a list of names, or a mapping of names")
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"got {name!r}, expected the name of a lock")
+        if value.count(name) > 1:
+            raise ValueError(f"the lock {name!r} stands here more than once")
+    return {name: {} for name in value}
+
+
+def _unknown_fields(root: type[System], document: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
+    """Columns of the measurements that set a field which is not there."""
+    measurements = document.get("measurements") if isinstance(document, dict) else None
+    columns = measurements.get("set") if isinstance(measurements, dict) else None
+    for column, path in columns.items() if isinstance(columns, dict) else ():
+        try:
+            if isinstance(path, str):
+                assign(root, document, tuple(path.split(".")), None)
+        except NoPlaceError as error:
+            yield ("measurements", "set", column), f"no such place in the model: {error}", path
 
 
 def _plain(data: Any) -> Any:

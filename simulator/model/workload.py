@@ -7,7 +7,7 @@ Closed (a user waits for the answer, thinks, and sends the next): give `users` a
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -17,6 +17,7 @@ from simulator.model.columns import read_column
 from simulator.model.distribution import DurationDistribution
 from simulator.model.part import (
     Duration,
+    Either,
     Factor,
     Part,
     PositiveDuration,
@@ -36,6 +37,7 @@ class BurstState(Part):
     """A state of a bursty load: Poisson arrivals at `rate` for an exponential time."""
 
     rate: Rate
+    """Arrivals a second."""
     duration: PositiveDuration
     """Mean time in the state."""
 
@@ -44,13 +46,16 @@ class ProfilePoint(Part):
     """The rate at a time; between two points it goes in a straight line."""
 
     at: Duration
+    """Time since the start."""
     rate: Rate
+    """Arrivals a second."""
 
 
 class ProfileSpec(Part):
     """A load that changes as scheduled, such as a flash sale."""
 
     points: list[ProfilePoint] = Field(min_length=1)
+    """Rates by time; the first point is at 0 s."""
     repeats: bool = False
     """Start again after the last point (a day, a week), instead of keeping its rate."""
 
@@ -61,7 +66,7 @@ class ProfileSpec(Part):
         if times[0] != 0.0:
             raise ValueError(f"the first point is at {times[0]:g} s, expected 0 s")
         if times != sorted(times):
-            raise ValueError("the points are not in order of time")
+            raise ValueError("the points are not in order, expected each to be no earlier than the one before")
         if not any(point.rate > 0.0 for point in points):
             raise ValueError("every rate is 0, expected at least one above 0")
         return points
@@ -69,7 +74,7 @@ class ProfileSpec(Part):
     @model_validator(mode="after")
     def _can_repeat(self) -> Self:
         if self.repeats and self.points[-1].at <= 0.0:
-            raise ValueError("a profile that repeats needs a point after 0 s")
+            raise ValueError("the last point is at 0 s, expected a later one in a profile that repeats")
         return self
 
     def arrivals(self) -> Profile:
@@ -84,8 +89,11 @@ class ReplaySpec(Part):
     bare: ClassVar[str | None] = "file"
 
     file: str | None = None
+    """CSV file, relative to the model's."""
     column: str | None = None
+    """Name of the column; the only one where it is left out."""
     times: tuple[Duration, ...] = ()
+    """The times, where there is no file."""
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +109,7 @@ class ReplaySpec(Part):
         if not self.times:
             raise ValueError("expected a file or a list of times")
         if any(after < before for before, after in pairwise(self.times)):
-            raise ValueError("the times are not in order")
+            raise ValueError("the times are not in order, expected each to be no earlier than the one before")
         return self
 
 
@@ -117,11 +125,16 @@ class Workload(Guard):
     bursty: list[BurstState] | None = Field(default=None, min_length=1)
     """Markov-modulated Poisson arrivals: the states follow each other in turn."""
     profile: ProfileSpec | None = None
+    """Arrivals at a rate that changes as scheduled."""
     replay: ReplaySpec | None = None
+    """Arrivals at recorded times; `replay: times.csv` is short for `replay: {file: times.csv}`."""
     users: Users | None = None
     """How many users there are, each with one request at a time."""
     think: DurationDistribution = DurationDistribution(constant=0.0)
     """Time of a user between an answer and the next request."""
+    ramp_up: Annotated[float | Literal["auto"], Either(Duration, "auto")] = "auto"
+    """Users come at random times within this. `auto` is the time of one cycle (request and think time) of all users
+    when the bottleneck is busy, so that they do not march in step."""
     operation: str | None = None
     """`service.operation` that every request asks for."""
     mix: dict[str, Share] | None = None
@@ -136,10 +149,13 @@ class Workload(Guard):
     @model_validator(mode="after")
     def _has_one_source(self) -> Self:
         given = [name for name in SOURCES if getattr(self, name) is not None]
+        wrong = []
         if len(given) != 1:
-            raise ValueError(f"expected exactly one of {', '.join(SOURCES)}, got {', '.join(given) or 'none'}")
+            wrong.append(f"expected exactly one of {', '.join(SOURCES)}, got {', '.join(given) or 'none'}")
         if (self.operation is None) == (self.mix is None):
-            raise ValueError("expected exactly one of operation, mix")
+            wrong.append(f"expected exactly one of operation, mix, got {'none' if self.mix is None else 'both'}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         self.open_arrivals()
         return self
 

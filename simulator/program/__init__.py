@@ -8,7 +8,8 @@ Rules that fix a trajectory:
 2. Within an event one token runs until it blocks or ends. Tokens woken meanwhile (a pool unit came free, a fork
    ended, a branch started) wait in one ready queue, first in first out, and run before the next event.
 3. An arrival schedules the next arrival of its workload before its request runs. A closed workload's user
-   schedules its next think time when its request ends, after the request is recorded.
+   schedules its next think time when its request ends, after the request is recorded; at time 0, its first one,
+   for a delay of start + think.
 4. A server that completes a job starts the next waiting one, and schedules its completion, before the completed
    token goes on. A sharing station reschedules its next completion whenever a job joins or leaves; of jobs that
    finish together the one that joined first leaves first, each in an event of its own.

@@ -52,11 +52,12 @@ class Balancer:
 class Users:
     """Closed load: `count` users, each thinking (draw `think`), then waiting for its request, for ever.
 
-    Request number j * count + u is the j-th request of user u.
+    Request number j * count + u is the j-th request of user u, who comes after the delay (draw `start`) u.
     """
 
     count: int
     think: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -12,61 +12,85 @@ from rich.text import Text
 
 from simulator import units
 from simulator.analytic.demands import Facts, WorkloadFacts
+from simulator.calibration.validate import Comparison as Measured
 from simulator.calibration.validate import Validation, mean_absolute_percentage_error
+from simulator.model.system import System
+from simulator.model.workload import Workload
 from simulator.results.estimate import Estimate
-from simulator.results.results import ComponentTime, Results, WorkloadResult
+from simulator.results.results import ComponentTime, ObjectiveResult, Results, WorkloadResult
 from simulator.study.capacity import Capacity
-from simulator.study.compare import Comparison
+from simulator.study.compare import Comparison, Difference
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LEAST_SHARE = 0.0005
+ROUNDING = 1e-9
 MOST_ROWS = 20
+NO_STEADY_STATE = "no steady state"
 
 
-def _table(*headers: str, title: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
     return table
 
 
+def _lines(rows: Iterable[tuple[str, str]]) -> Table:
+    """Labels and what there is to say about them, without a heading."""
+    table = Table.grid(padding=(0, 2))
+    for label, text in rows:
+        table.add_row(label, Text(text, overflow="fold"))
+    return table
+
+
+def _heading(name: str) -> Text:
+    return Text(name, style="bold", overflow="fold")
+
+
 def interval(estimate: Estimate, dimension: str) -> str:
     """The interval alone, in the unit of the value."""
     shown = estimate.show(dimension)
-    return shown[shown.index("[") :] if "[" in shown else "–"
+    return shown[shown.index("[") :] if "[" in shown and "no interval" not in shown else "–"
 
 
 def value(estimate: Estimate, dimension: str) -> str:
     """The value alone, with its unit."""
+    if math.isinf(estimate.value):
+        return NO_STEADY_STATE
     shown = estimate.show(dimension)
     return shown[: shown.index("[")].rstrip() if "[" in shown else shown
 
 
+def _counted(number: int, thing: str) -> str:
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def run_tables(results: Results) -> Iterable[RenderableType]:
     """Everything that `tpsim run` shows."""
-    yield _heading(results)
+    yield _heading(results.model)
+    yield _lines(_what_was_run(results))
+    yield from _findings(results)
+
+
+def _findings(results: Results) -> Iterable[RenderableType]:
     for name, workload in results.workloads.items():
         yield _workload(name, workload, results.confidence)
         if workload.breakdown and workload.latency_s is not None:
             yield _breakdown(workload.breakdown, workload.latency_s["mean"].value)
     yield _resources(results)
     if results.objectives:
-        yield _objectives(results)
-    yield _closing(results)
+        yield _objectives(results.objectives)
+    yield _lines(_closing(results))
 
 
-def _heading(results: Results) -> Text:
-    per_replication = units.show(results.simulated_s / results.replications, "duration")
-    warm_up = units.show(results.warm_up_s, "duration")
-    text = Text(results.model, style="bold")
-    text.append(
-        f"\n{results.requests:,} requests in {results.replications} replication(s) of {per_replication}, "
-        f"of which {warm_up} warm-up left out; seed {results.seed}, engine {results.engine}",
-        style="not bold",
-    )
-    return text
+def _what_was_run(results: Results) -> Iterable[tuple[str, str]]:
+    each = units.show(results.simulated_s / results.replications, "duration")
+    yield "requests", f"{results.requests:,}"
+    yield "simulated", f"{_counted(results.replications, 'replication')} of {each}"
+    yield "warm-up", f"{units.show(results.warm_up_s, 'duration')} of each left out"
+    yield "seed", f"{results.seed}, engine {results.engine}"
 
 
 def _workload(name: str, workload: WorkloadResult, confidence: float) -> Table:
@@ -83,7 +107,7 @@ def _workload(name: str, workload: WorkloadResult, confidence: float) -> Table:
     if workload.retries_per_request.value > 0.0:
         row("retries per request", workload.retries_per_request, "count")
     if workload.latency_s is None:
-        table.add_row("latency", "none", "no steady state")
+        table.add_row("latency", NO_STEADY_STATE, "–")
         row("backlog growth", workload.backlog_growth_per_s, "rate")
     else:
         for metric, estimate in workload.latency_s.items():
@@ -99,16 +123,22 @@ def _workload(name: str, workload: WorkloadResult, confidence: float) -> Table:
 def _breakdown(breakdown: Mapping[str, ComponentTime], mean: float) -> Table:
     """The components by share of the mean latency; the smallest are summed up in one row."""
     table = _table("where the time goes", "waiting", "service", "share")
-    parts = sorted(breakdown.items(), key=lambda item: -(item[1].wait_s.value + item[1].service_s.value))
+    parts = sorted(breakdown.items(), key=lambda item: -_spent(item[1]))
     shown = [part for part in parts if _spent(part[1]) >= LEAST_SHARE * mean][:MOST_ROWS]
     for component, time in shown:
-        table.add_row(
-            component,
-            units.show(time.wait_s.value, "duration"),
-            units.show(time.service_s.value, "duration"),
-            f"{_spent(time) / mean:.1%}" if mean else "–",
-        )
+        _time_row(table, component, time.wait_s.value, time.service_s.value, mean)
+    rest = [time for _, time in parts[len(shown) :] if _spent(time) > 0.0]
+    if rest:
+        waiting = math.fsum(time.wait_s.value for time in rest)
+        service = math.fsum(time.service_s.value for time in rest)
+        _time_row(table, f"{len(rest)} more", waiting, service, mean)
     return table
+
+
+def _time_row(table: Table, label: str, waiting: float, service: float, mean: float) -> None:
+    share = f"{(waiting + service) / mean:.1%}" if mean else "–"
+    shown = (units.show(time if time > ROUNDING * mean else 0.0, "duration") for time in (waiting, service))
+    table.add_row(label, *shown, share)
 
 
 def _spent(time: ComponentTime) -> float:
@@ -133,74 +163,92 @@ def _resources(results: Results) -> Table:
                 label,
                 value(resource.utilization, "fraction"),
                 interval(resource.utilization, "fraction"),
-                f"{resource.queue_mean.value:.3g}",
+                _number(resource.queue_mean.value),
             )
     if len(rows) > MOST_ROWS:
-        table.add_row(f"... and {len(rows) - MOST_ROWS} more", "", "", "")
+        table.add_row(f"{len(rows) - MOST_ROWS} more", "", "", "")
     return table
 
 
-def _objectives(results: Results) -> Table:
+def _number(number: float) -> str:
+    """Three significant digits without an exponent, as far as that goes; nothing below a thousandth."""
+    if number < 0.0005:
+        return "0"
+    return f"{number:,.0f}" if 999.5 <= number < 1e9 else f"{number:.3g}"
+
+
+def _objectives(objectives: Sequence[ObjectiveResult]) -> Table:
     table = _table("objective", "value", "interval", "met")
-    for objective in results.objectives:
+    for objective in objectives:
         answer = "yes" if objective.met else "no"
-        if not objective.decided:
-            answer += ", not surely"
         table.add_row(
             objective.name,
             value(objective.value, objective.dimension),
-            interval(objective.value, objective.dimension),
-            answer,
+            "–" if math.isinf(objective.value.value) else interval(objective.value, objective.dimension),
+            answer if objective.decided or math.isinf(objective.value.value) else f"{answer}, not surely",
         )
     return table
 
 
-def _closing(results: Results) -> Text:
-    lines = [f"verdict     {results.verdict}"]
-    if results.bottleneck is not None:
-        line = f"bottleneck  {results.bottleneck.resource}, {results.bottleneck.utilization.show('fraction')} busy"
-        factor = results.bottleneck.saturation_factor
-        if factor is not None and math.isfinite(factor):
-            line += f", saturates at {factor:.3g} times this load"
-        lines.append(line)
+def _closing(results: Results) -> Iterable[tuple[str, str]]:
+    for number, part in enumerate(results.verdict.split("; ")):
+        yield "" if number else "verdict", part
+    yield from _bottleneck(results)
     if results.cost.per_hour > 0.0:
-        per_million = results.cost.per_million_requests.show("count")
-        lines.append(f"cost        ${results.cost.per_hour:,.2f}/h; per million requests, in $: {per_million}")
+        yield "cost", f"${results.cost.per_hour:,.2f} an hour"
+        if math.isfinite(results.cost.per_million_requests.value):
+            yield "", f"${results.cost.per_million_requests.show('count')} per million requests"
     if results.precision is not None:
         reached = "reached" if results.precision_reached else "NOT reached"
-        lines.append(f"precision   {results.precision:.2%} {reached} with {results.replications} replications")
-    lines += [f"warning     {warning}" for warning in results.warnings]
-    return Text("\n".join(lines))
+        replications = _counted(results.replications, "replication")
+        yield "precision", f"{100.0 * results.precision:g} % {reached} with {replications}"
+    for warning in results.warnings:
+        yield "warning", warning
 
 
-def check_tables(facts: Facts, cost_per_hour: float) -> Iterable[RenderableType]:
+def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
+    if results.bottleneck is None:
+        return
+    yield "bottleneck", results.bottleneck.resource
+    yield "", f"busy {results.bottleneck.utilization.show('fraction')}"
+    factor = results.bottleneck.saturation_factor
+    if factor is not None and math.isfinite(factor):
+        yield "", f"saturates at {factor:.3g} times this load"
+
+
+def check_tables(model: str, facts: Facts, cost_per_hour: float) -> Iterable[RenderableType]:
     """Everything that `tpsim check` shows."""
+    yield _heading(model)
+    closing = [("model", "valid")]
     for workload in facts.workloads:
-        table = _table(f"workload {workload.workload}", "per request")
-        table.add_row("zero-load response time", units.show(workload.zero_load_response, "duration"))
-        if workload.offered_per_s is not None:
-            table.add_row("offered", units.show(workload.offered_per_s, "rate"))
-        else:
-            table.add_row("users", f"{workload.users:,}")
-            table.add_row("think time", units.show(workload.think, "duration"))
-        if workload.throughput_bound is not None:
-            table.add_row("throughput at most", units.show(workload.throughput_bound, "rate"))
-        if workload.saturation_users is not None:
-            table.add_row("users that saturate it", f"{workload.saturation_users:,.1f}")
-        if workload.saturated_resource is not None:
-            table.add_row("saturates first", workload.saturated_resource)
-        yield table
-        yield _demands(workload)
-    lines = []
+        yield _workload_facts(workload)
+        demands = _demands(workload)
+        if demands.row_count:
+            yield demands
     if facts.saturated_resource is not None and math.isfinite(facts.saturation_factor):
-        lines.append(
-            f"saturates first: {facts.saturated_resource}, at {facts.saturation_factor:.3g} times this load "
-            f"({units.show(facts.saturation_throughput, 'rate')})"
-        )
+        closing += [
+            ("saturates first", facts.saturated_resource),
+            ("", f"at {facts.saturation_factor:.3g} times this load"),
+            ("", f"with {units.show(facts.saturation_throughput, 'rate')} in all"),
+        ]
     if cost_per_hour:
-        lines.append(f"cost: ${cost_per_hour:,.2f}/h")
-    if lines:
-        yield Text("\n".join(lines))
+        closing.append(("cost", f"${cost_per_hour:,.2f} an hour"))
+    yield _lines(closing)
+
+
+def _workload_facts(workload: WorkloadFacts) -> Table:
+    table = _table(workload.workload, "without waiting")
+    table.add_row("response time", units.show(workload.zero_load_response, "duration"))
+    if workload.offered_per_s is not None:
+        table.add_row("offered", units.show(workload.offered_per_s, "rate"))
+    else:
+        table.add_row("users", f"{workload.users:,}")
+        table.add_row("think time", units.show(workload.think, "duration"))
+    if workload.throughput_bound is not None:
+        table.add_row("throughput at most", units.show(workload.throughput_bound, "rate"))
+    if workload.saturation_users is not None:
+        table.add_row("users from which some wait", _number(workload.saturation_users))
+    return table
 
 
 def _demands(workload: WorkloadFacts) -> Table:
@@ -221,60 +269,112 @@ def _demands(workload: WorkloadFacts) -> Table:
 def compare_tables(comparison: Comparison) -> Iterable[RenderableType]:
     """Everything that `tpsim compare` shows."""
     for workload, differences in comparison.differences.items():
-        table = _table(workload, "first", "second", "difference", "ratio")
-        for each in differences:
-            mark = "" if each.significant else " (not sure)"
-            table.add_row(
-                each.metric,
-                value(each.first, each.dimension),
-                value(each.second, each.dimension),
-                each.difference.show(each.dimension) + mark,
-                f"{each.ratio.value:.3g}" if each.ratio.value == each.ratio.value else "–",
-            )
-        yield table
-    yield Text(
-        f"cost: ${comparison.first.cost.per_hour:,.2f}/h and ${comparison.second.cost.per_hour:,.2f}/h; "
-        f"verdicts: {comparison.first.verdict}; {comparison.second.verdict}"
-    )
+        yield _heading(workload)
+        yield _differences(differences)
+    first, second = comparison.first, comparison.second
+    yield _heading("busiest resource")
+    yield _differences([comparison.utilization])
+    busiest = [each.bottleneck.resource for each in (first, second) if each.bottleneck is not None]
+    lines = [("" if number else "resource", name) for number, name in enumerate(dict.fromkeys(busiest))]
+    lines += [("first", first.verdict), ("second", second.verdict)]
+    lines.append(("cost", f"${first.cost.per_hour:,.2f} and ${second.cost.per_hour:,.2f} an hour"))
+    lines.append(("pairs", f"{_counted(first.replications, 'replication')} under the same random numbers"))
+    yield _lines(lines)
+
+
+def _differences(differences: Iterable[Difference]) -> Table:
+    table = _table("metric", "first", "second", "difference", "interval", "ratio", "differs")
+    for each in differences:
+        steady = not (math.isnan(each.first.value) or math.isnan(each.second.value))
+        table.add_row(
+            each.metric,
+            _side(each.first, each.dimension),
+            _side(each.second, each.dimension),
+            value(each.difference, each.dimension) if steady else "–",
+            interval(each.difference, each.dimension),
+            f"{each.ratio.value:.3g}" if math.isfinite(each.ratio.value) else "–",
+            _mark(each),
+        )
+    return table
+
+
+def _side(estimate: Estimate, dimension: str) -> str:
+    return "–" if math.isnan(estimate.value) else value(estimate, dimension)
+
+
+def _mark(difference: Difference) -> str:
+    """Whether the interval shows a difference: not where it holds zero."""
+    if difference.significant:
+        return "yes"
+    found = difference.difference
+    if math.isnan(found.low):
+        return "–"
+    return "no" if found.low == found.high == 0.0 else "unsure"
 
 
 def validation_tables(validation: Validation) -> Iterable[RenderableType]:
-    """Everything that `tpsim validate` shows: a row for each measurement, then the mean error of each group."""
-    columns = list(validation.comparisons[0].row)
-    table = _table(*columns, "", "measured", "predicted", "interval", "error")
-    for each in validation.comparisons:
+    """Everything that `tpsim validate` shows: what was predicted and by how much it was off, group by group."""
+    for metric in dict.fromkeys(each.metric for each in validation.comparisons):
+        yield _heading(metric)
+        yield _comparisons([each for each in validation.comparisons if each.metric == metric])
+    yield _lines(_mean_errors(validation))
+
+
+def _comparisons(comparisons: Sequence[Measured]) -> Table:
+    columns = list(comparisons[0].row)
+    table = _table(*columns, "measured", "predicted", "interval", "error", "row")
+    for each in comparisons:
+        measured = Estimate(each.measured, each.measured, each.measured, 1)
         table.add_row(
             *(each.row[column] for column in columns),
-            "fitted" if each.fitted else "held out",
-            value(Estimate(each.measured, each.measured, each.measured, 1), each.dimension),
+            value(measured, each.dimension),
             value(each.predicted, each.dimension),
             interval(each.predicted, each.dimension),
-            f"{each.error:+.1%}",
+            "–" if math.isnan(each.error) else f"{each.error:+.1%}",
+            "fitted" if each.fitted else "held out",
         )
-    yield table
-    lines = []
+    return table
+
+
+def _mean_errors(validation: Validation) -> Iterable[tuple[str, str]]:
     for label, group in (("held out", validation.held_out), ("fitted", validation.fitted)):
-        if group:
-            worst = max(group, key=lambda each: abs(each.error))
-            error = mean_absolute_percentage_error(group)
-            lines.append(f"{label}: mean absolute error {error:.1%} over {len(group)} rows, worst {worst.error:+.1%}")
-    yield Text("\n".join(lines))
+        predicted = [each for each in group if not math.isnan(each.error)]
+        if predicted:
+            worst = max(predicted, key=lambda each: abs(each.error))
+            error = mean_absolute_percentage_error(predicted)
+            number = _counted(len(predicted), "number")
+            yield label, f"mean absolute error {error:.1%} over {number}, worst {worst.error:+.1%}"
+        if len(predicted) < len(group):
+            yield label, f"{_counted(len(group) - len(predicted), 'number')} without a prediction"
 
 
-def capacity_tables(answer: Capacity, base_rates: Mapping[str, float | int]) -> Iterable[RenderableType]:
-    """Everything that `tpsim capacity` shows, except the run at the limit."""
-    table = _table("largest load that meets every objective", "value", "between")
+def capacity_tables(answer: Capacity, system: System) -> Iterable[RenderableType]:
+    """Everything that `tpsim capacity` shows."""
     factor = answer.factor
-    table.add_row("times the model's load", f"{factor.value:.3g}", _between(factor.low, factor.high, ""))
-    for name, base in base_rates.items():
-        whole = isinstance(base, int)
-        unit = " users" if whole else "/s"
-        shown = f"{base * factor.value:.4g}{unit}"
-        table.add_row(name, shown, _between(base * factor.low, base * factor.high, unit))
+    yield _heading(system.name)
+    table = _table("largest load that meets every objective", "value", "surely between")
+    table.add_row("times the model's load", f"{factor.value:.3g}", _between(factor.low, factor.high))
+    for name, workload in system.workloads.items():
+        table.add_row(name, *_load(workload, factor))
     yield table
-    yield Text(f"above it breaks: {answer.limit}")
+    yield _lines([("above it", answer.limit), ("tried", _counted(len(answer.trials), "load"))])
+    yield _heading("at that load")
+    yield _lines(_what_was_run(answer.at_limit))
+    yield from _findings(answer.at_limit)
 
 
-def _between(low: float, high: float, unit: str) -> str:
+def _load(workload: Workload, factor: Estimate) -> tuple[str, str]:
+    """A workload's load at the limit, and its interval."""
+    if workload.users is not None:
+        users = workload.users
+        value, low, high = (users * each for each in (factor.value, factor.low, factor.high))
+        return f"{max(round(value), 1):,} users", _between(round(low), round(high) if math.isfinite(high) else high)
+    arrivals = workload.open_arrivals()
+    assert arrivals is not None
+    value, low, high = (arrivals.mean_rate * each for each in (factor.value, factor.low, factor.high))
+    return f"{value:.4g}/s", _between(low, high)
+
+
+def _between(low: float, high: float) -> str:
     top = f"{high:.4g}" if math.isfinite(high) else "?"
-    return f"[{low:.4g}, {top}]{unit}"
+    return f"[{low:.4g}, {top}]"

@@ -12,13 +12,13 @@ from simulator.program.program import Program
 from simulator.results.section import Section
 from simulator.results.statistics import (
     Statistic,
+    busiest_instance,
     capacity_of,
     error_rate,
     latencies,
     mean_of,
     quantile_of,
     throughput,
-    utilization,
 )
 
 
@@ -46,11 +46,11 @@ def _workloads(metric: Metric, program: Program) -> list[int]:
 
 
 def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:
-    """The resource with the highest utilisation; of a held pool and what is worked on while it is held, the latter."""
+    """The resource with the busiest instance; of a held pool and what is worked on while it is held, the latter."""
     found: dict[str, Statistic] = {}
     for resource, stations in program.resources().items():
         if np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
-            found[resource] = utilization(sections, program, stations)
+            found[resource] = busiest_instance(sections, program, stations)
     if not found:
         return None, Statistic(float("nan"), np.full(len(sections), np.nan))
     top = max(found, key=lambda name: found[name].pooled)

@@ -47,11 +47,15 @@ class WorkloadResult:
 
 @dataclass(frozen=True, slots=True)
 class ResourceResult:
-    """One resource, its instances together; `queue_mean` is the mean number waiting."""
+    """One resource, its instances together; `queue_mean` is the mean number waiting.
+
+    `utilization` is the mean over the instances, `busiest_utilization` that of the busiest one.
+    """
 
     kind: str
     instances: int
     utilization: Estimate | None
+    busiest_utilization: Estimate | None
     queue_mean: Estimate
     arrivals_per_s: Estimate
     rejections_per_s: Estimate

@@ -12,6 +12,7 @@ from simulator.program.program import Program
 from simulator.records import COMPLETED, STATION_FIELDS, WORKLOAD_FIELDS, Floats, Records, RequestTable
 from simulator.results.trend import growth
 from simulator.results.warm_up import mser5
+from simulator.streams import Streams
 
 ARRIVED, POPULATION = WORKLOAD_FIELDS.index("arrived"), WORKLOAD_FIELDS.index("population_area")
 BATCHES = 20
@@ -70,9 +71,17 @@ class Replication:
 
 
 def reduce(records: Records, program: Program, warm_up: float | None, batches: bool) -> Replication:
-    """Cut the warm-up off (None: find it) and measure the rest, as one section or as batches."""
+    """Cut the warm-up off (None: find it, 0: there is none) and measure the rest, as one section or as batches.
+
+    Behind a warm-up, measuring starts a little later and ends a little earlier still, by times that differ between
+    replications: a system that runs in step with itself would otherwise be cut at the same points of its cycle by
+    all of them, and their intervals would be narrow and wrong.
+    """
     first, found = _first_tick(records, warm_up)
     last = len(records.times) - 1
+    if warm_up != 0.0:
+        later, earlier = _random_steps(records, last - first)
+        first, last = first + later, last - earlier
     ticks = np.array([first, last])
     if batches:
         count = min(BATCHES, last - first)
@@ -103,6 +112,13 @@ def _first_tick(records: Records, warm_up: float | None) -> tuple[int, bool]:
             cuts.append(float(_ends(table)[cut.truncate]) if cut.truncate else 0.0)
     tick = int(np.searchsorted(records.times, max(cuts)))
     return min(tick, len(records.times) // 2), found
+
+
+def _random_steps(records: Records, measured: int) -> tuple[int, int]:
+    """Two numbers of sampling steps, each up to a tenth of those measured."""
+    uniforms = Streams(records.seed, records.replication).uniforms("ends of measuring", 0, 2)
+    later, earlier = (uniforms * (measured // 10)).astype(int).tolist()
+    return later, earlier
 
 
 def _ends(table: RequestTable) -> Floats:

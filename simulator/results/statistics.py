@@ -101,6 +101,12 @@ def utilization(sections: Sequence[Section], program: Program, stations: tuple[i
     return ratio(busy, [capacity * section.length for section in sections])
 
 
+def busiest_instance(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
+    """Busy share of the busiest of some stations."""
+    each = [utilization(sections, program, (number,)) for number in stations]
+    return max(each, key=lambda statistic: statistic.pooled)
+
+
 def mean_waiting(sections: Sequence[Section], stations: tuple[int, ...]) -> Statistic:
     """Mean number waiting, all stations together."""
     return per_second(sections, lambda section: float(station_field(section, stations, "waiting_area").sum()))

@@ -27,6 +27,7 @@ from simulator.results.results import (
 from simulator.results.section import Replication, Section, station_field
 from simulator.results.statistics import (
     Statistic,
+    busiest_instance,
     capacity_of,
     error_rate,
     latencies,
@@ -167,6 +168,7 @@ class Summary:
             kind=type(kind).__name__.lower(),
             instances=len(stations),
             utilization=self._estimate(utilization(sections, program, stations)) if limited else None,
+            busiest_utilization=self._estimate(busiest_instance(sections, program, stations)) if limited else None,
             queue_mean=self._estimate(mean_waiting(sections, stations)),
             arrivals_per_s=self._estimate(ratio(total("arrivals"), lengths)),
             rejections_per_s=self._estimate(ratio(total("rejections"), lengths)),

@@ -32,6 +32,7 @@ class Capacity:
     limit: str
     at_limit: Results
     trials: tuple[tuple[float, bool, bool], ...]
+    """(multiplier, whether it was met, whether that is beyond doubt), in the order of trying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +126,8 @@ class _Search:
 
 
 def _broken(results: Results) -> list[str]:
-    broken = [objective.name for objective in results.objectives if not objective.met]
-    if not results.stable:
-        broken.append("the load can be served at all")
-    return broken
+    broken = [f"{objective.name} is not met" for objective in results.objectives if not objective.met]
+    return broken if results.stable else [*broken, results.verdict]
 
 
 def _decided(results: Results) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,12 +14,16 @@ from simulator.results.metrics import statistic
 from simulator.results.results import Results
 from simulator.study.run import Experiment, Settings, finish
 
-METRICS = ("throughput", "error rate", "mean", "p50", "p95", "p99", "utilization")
+METRICS = ("throughput", "error rate", "mean", "p50", "p95", "p99")
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric under both settings, and what lies between: `difference` is second minus first."""
+    """A metric under both settings, and what lies between: `difference` is second minus first.
+
+    A latency has no value where a setting has no steady state.
+    """
 
     metric: str
     dimension: str
@@ -35,11 +40,12 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Results of both settings, and the paired differences by workload."""
+    """Results of both settings, the paired differences by workload, and that of the busiest resource's utilization."""
 
     first: Results
     second: Results
     differences: dict[str, tuple[Difference, ...]]
+    utilization: Difference
     cost_difference_per_hour: float
 
 
@@ -52,6 +58,7 @@ def compare(
     """
     settings = settings or Settings()
     one, other = Experiment(first, settings), Experiment(second, settings)
+    other.seed = one.seed
     one.planned = other.planned = max(one.planned, other.planned)
     if one.planned < 2:
         raise UsageError("a comparison pairs replications: it needs at least two (-r)")
@@ -65,11 +72,27 @@ def compare(
     if not shared:
         raise UsageError("the two settings have no workload in common")
     differences = {
-        name: tuple(_difference(one, other, Metric(name=parse_metric(text).name, workload=name)) for text in metrics)
+        name: tuple(_of_workload(one, other, results, parse_metric(text).name, name) for text in metrics)
         for name in shared
     }
+    utilization = _difference(one, other, Metric(name="utilization"))
     cost = second.cost_per_hour - first.cost_per_hour
-    return Comparison(results[0], results[1], differences, cost)
+    return Comparison(results[0], results[1], differences, utilization, cost)
+
+
+def _of_workload(
+    one: Experiment, other: Experiment, results: tuple[Results, Results], name: str, workload: str
+) -> Difference:
+    """The difference of a workload's metric, without a latency that it does not have."""
+    found = _difference(one, other, Metric(name=name, workload=workload))
+    stable = [each.workloads[workload].stable for each in results]
+    if found.dimension != "duration" or all(stable):
+        return found
+    none = Estimate.without_interval(math.nan)
+    first, second = (
+        value if steady else none for value, steady in zip((found.first, found.second), stable, strict=True)
+    )
+    return replace(found, first=first, second=second, difference=none, ratio=none)
 
 
 def _difference(one: Experiment, other: Experiment, metric: Metric) -> Difference:
@@ -81,6 +104,13 @@ def _difference(one: Experiment, other: Experiment, metric: Metric) -> Differenc
         dimension=metric.dimension,
         first=first.estimate(confidence),
         second=second.estimate(confidence),
-        difference=paired_difference(first.sections, second.sections, confidence),
+        difference=_without_rounding(paired_difference(first.sections, second.sections, confidence), first.pooled),
         ratio=paired_ratio(first.sections, second.sections, confidence),
     )
+
+
+def _without_rounding(difference: Estimate, scale: float) -> Estimate:
+    """Exactly nothing in place of what rounding left."""
+    if max(abs(difference.value), abs(difference.low), abs(difference.high)) <= ROUNDING * abs(scale):
+        return Estimate(0.0, 0.0, 0.0, difference.n)
+    return difference

@@ -5,9 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import connection, forkserver
+from multiprocessing.context import BaseContext
 from typing import TypeVar
 
 from simulator.errors import TpsimError
@@ -28,17 +32,16 @@ def available_cores() -> int:
 def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
     """Yield function(task) of each task in order; `jobs` processes work ahead.
 
-    An interrupt ends the workers at once. Raises WorkerLostError where a worker was killed.
+    An interrupt ends the workers at once, and they end themselves where this process is killed. Raises
+    WorkerLostError where a worker was killed.
     """
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return
-    context = multiprocessing.get_context(
-        "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    )
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_leave_interrupts_to_the_parent)
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), _context(), initializer=_belong_to_the_parent)
     try:
-        futures: list[Future[Outcome]] = [executor.submit(function, task) for task in tasks]
+        with _interrupts_held_back():
+            futures: list[Future[Outcome]] = [executor.submit(function, task) for task in tasks]
         for future in futures:
             yield future.result()
     except BrokenProcessPool:
@@ -47,8 +50,46 @@ def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: 
         _stop(executor)
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def start_early() -> None:
+    """Let what workers are forked from load the simulator while this process does something else."""
+    _context()
+
+
+def _context() -> BaseContext:
+    """Workers are forked from a server that has the simulator loaded, where there is such a thing."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "simulator.study.run"])
+    with _interrupts_held_back():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Deliver an interrupt after the block; processes started in it never get one of their own."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _belong_to_the_parent() -> None:
+    """Leave interrupts to the parent, and end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _stop(executor: ProcessPoolExecutor) -> None:

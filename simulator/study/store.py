@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +23,23 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def probe(directory: Path) -> None:
+    """Fail before hours of simulation rather than after: raises OSError where a folder cannot be written."""
+    directory = directory.absolute()
+    if directory.exists() and not directory.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a folder", str(directory))
+    with _beside(directory):
+        pass
+
+
 def write(directory: Path, system: System, results: Results, records: Sequence[Records]) -> None:
     """Write run.json, model.yaml, requests.parquet, levels.parquet and summary.json into a folder.
 
     Everything is written beside the folder first, so a full disk or an interrupt leaves what was there before.
     Raises OSError.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    directory = directory.absolute()
+    with _beside(directory) as scratch:
         summary = results.to_json()
         timing = {"wall_s": summary.pop("wall_s")}
         inputs = {name: summary[name] for name in ("model", "seed", "engine", "replications", "digest")}
@@ -39,11 +48,35 @@ def write(directory: Path, system: System, results: Results, records: Sequence[R
         _write_json(scratch / "summary.json", summary)
         _write_parquet(scratch / "requests.parquet", requests_table(records))
         _write_parquet(scratch / "levels.parquet", levels_table(records))
-        directory.mkdir(exist_ok=True)
-        for file in sorted(scratch.iterdir()):
-            os.replace(file, directory / file.name)
+        _move(scratch, directory)
+
+
+@contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    """A new folder beside the one to be written, gone afterwards; errors name the one to be written."""
+    scratch = directory.with_name(f".{directory.name}.{os.getpid()}")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir()
+        yield scratch
+    except OSError as error:
+        raise OSError(error.errno, _reason(error), str(directory)) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _move(scratch: Path, directory: Path) -> None:
+    """Put finished files into place: the folder as a whole where there is none yet."""
+    if not directory.exists():
+        os.replace(scratch, directory)
+        return
+    for file in sorted(scratch.iterdir()):
+        os.replace(file, directory / file.name)
+
+
+def _reason(error: OSError) -> str:
+    """What the operating system says; pyarrow puts more words around it."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -55,13 +88,9 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 
 
 def _atomically(path: Path, write_to: Callable[[Path], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write_to(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with _beside(path.absolute()) as scratch:
+        write_to(scratch / path.name)
+        os.replace(scratch / path.name, path)
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -93,18 +93,26 @@ class _Runner:
         return run(system, self.settings)
 
 
-def systems_at(path: Path, points: Sequence[Mapping[str, Any]], overrides: Sequence[str] = ()) -> list[System]:
-    """The model with each point's fields set; raises InputError with the problems of all points."""
+def systems_at(
+    path: Path,
+    points: Sequence[Mapping[str, Any]],
+    overrides: Sequence[str] = (),
+    place: Callable[[int, Problem], Problem] = lambda number, problem: problem,
+) -> list[System]:
+    """The model with each point's fields set; raises InputError with the problems of all points.
+
+    `place` may say better where a problem of the point of that number comes from.
+    """
     document = read_document(path)
     common = [Override.parse(text) for text in overrides]
     systems: list[System] = []
     problems: list[Problem] = []
-    for point in points:
+    for number, point in enumerate(points):
         changes = [*common, *(Override.parse(f"{name}={value}") for name, value in point.items())]
         try:
             systems.append(build(document, str(path), changes, path.parent))
         except InputError as error:
-            problems.extend(error.problems)
+            problems.extend(place(number, problem) for problem in error.problems)
     if problems:
         raise InputError(list(dict.fromkeys(problems)))
     return systems
@@ -116,7 +124,11 @@ def tidy(points: Sequence[tuple[Point, Results]]) -> pd.DataFrame:
 
     rows = []
     for point, results in points:
-        shared = {**point, "stable": results.stable, "cost_per_hour": results.cost.per_hour}
+        shared = {
+            **{path: _number(text) for path, text in point.items()},
+            "stable": results.stable,
+            "cost_per_hour": results.cost.per_hour,
+        }
         for name, resource in results.resources.items():
             if resource.utilization is not None:
                 rows.append({**shared, "of": name, "metric": "utilization", **_value(resource.utilization)})
@@ -134,6 +146,16 @@ def workload_metrics(workload: Any) -> dict[str, Estimate]:
         "error_rate": workload.error_rate,
     }
     return metrics | {f"latency_{name}_s": value for name, value in (workload.latency_s or {}).items()}
+
+
+def _number(text: str) -> str | int | float:
+    """A value of an axis as the number that it is, or as it was written."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _value(estimate: Estimate) -> dict[str, float]:

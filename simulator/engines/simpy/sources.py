@@ -75,20 +75,21 @@ class ClosedSource:
         self.engine = engine
         self.workload = workload
         self.count = users.count
-        self.think = self._thinking(engine.program.draws[users.think])
+        self.think = self._drawing(engine.program.draws[users.think])
+        self.first = self._drawing(engine.program.draws[users.start])
         self.starts = 0
         self.last_start = 0.0
 
-    def _thinking(self, think: Draw) -> Callable[[int], float]:
-        if isinstance(think.distribution, Constant):
-            value = think.distribution.value
+    def _drawing(self, draw: Draw) -> Callable[[int], float]:
+        if isinstance(draw.distribution, Constant):
+            value = draw.distribution.value
             return lambda number: value
-        return Stream(self.engine.streams, think.stream, think.distribution).at
+        return Stream(self.engine.streams, draw.stream, draw.distribution).at
 
     def start(self) -> None:
-        """Let every user think before the first request."""
+        """Let every user come, and think before the first request."""
         for user in range(self.count):
-            self.engine.after(self.think(user), self._send, user)
+            self.engine.after(self.first(user) + self.think(user), self._send, user)
 
     def _send(self, number: int) -> None:
         now = self.engine.environment.now

@@ -1,0 +1,49 @@
+"""The JSON schema of model files, for editors that check and complete while somebody types."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from simulator.model.steps import KINDS
+from simulator.model.system import System
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (2020-12) of a model file.
+
+    It is as wide as the language: what it refuses is wrong, but references, sums of probabilities and the like
+    are only checked when a model is loaded.
+    """
+    schema = _renamed(System.model_json_schema(mode="validation"))
+    definitions = schema["$defs"]
+    for definition in definitions.values():
+        definition["title"] = _spaced(definition["title"])
+    for verb, kind in KINDS.items():
+        definitions[kind.__name__]["title"] = f"{verb} step"
+    locks = schema["properties"]["locks"]
+    names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "title": "Names of locks"}
+    description = locks.pop("description")
+    schema["properties"]["locks"] = {"anyOf": [locks, names], "description": description}
+    return {"$schema": DIALECT, "$id": "https://tpsim.invalid/model.schema.json", **schema, "title": "tpsim model"}
+
+
+def _renamed(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the definitions named after their titles, which for generic classes are shorter."""
+    text = json.dumps(schema)
+    for name, definition in schema["$defs"].items():
+        text = text.replace(json.dumps(name) + ":", json.dumps(definition["title"]) + ":")
+        text = text.replace(f'#/$defs/{name}"', f'#/$defs/{definition["title"]}"')
+    renamed: dict[str, Any] = json.loads(text)
+    return renamed
+
+
+def _spaced(name: str) -> str:
+    """`RetriesSpecOfDuration` as `retries of duration`; titles of more than one word stay as they are."""
+    if " " in name:
+        return name
+    words = re.findall(r"[A-Z][a-z]*|[a-z]+", name.replace("Spec", ""))
+    return " ".join(words).lower()

@@ -1,0 +1,313 @@
+"""Random small models over the whole language, as plain dicts for `System.model_validate`.
+
+Times are often multiples of 1/8 s, so that events fall on the same instant. Calls and messages go from a service
+to a later one only, locks belong to one service each and are never nested, and memory is held by steps that ask
+for nothing else, so that no model deadlocks: when its load ends, it drains.
+"""
+
+import re
+
+from hypothesis import strategies as st
+
+ROBOT = "robot"
+EIGHTHS = [n / 8 for n in (1, 1, 2, 3, 4, 8)]
+MEMORY = 1000
+
+
+def seconds(value):
+    return f"{float(value)!r} s"
+
+
+def size(value):
+    return f"{float(value)!r} B"
+
+
+def maybe(strategy):
+    return st.none() | strategy
+
+
+def without_nones(mapping):
+    return {key: value for key, value in mapping.items() if value is not None}
+
+
+constant_times = st.sampled_from([0.0, *EIGHTHS]).map(seconds)
+positive_times = st.sampled_from(EIGHTHS).map(seconds)
+
+
+def drawn(quantity, means):
+    """Any distribution with one of the means."""
+
+    def distributions(mean):
+        whole = quantity(mean)
+        return st.sampled_from(
+            [
+                {"exponential": whole},
+                {"erlang": {"mean": whole, "stages": 3}},
+                {"gamma": {"mean": whole, "cv": 0.5}},
+                {"lognormal": {"mean": whole, "cv": 2.0}},
+                {"hyperexponential": {"mean": whole, "cv": 3.0}},
+                {"uniform": {"low": quantity(0.0), "high": quantity(2.0 * mean)}},
+                {"weibull": {"mean": whole, "shape": 0.7}},
+                {"bounded_pareto": {"low": quantity(mean / 4), "high": quantity(mean * 16), "shape": 1.5}},
+                {"empirical": {"values": [quantity(0.0), whole, quantity(mean * 2)]}},
+            ]
+        )
+
+    return st.sampled_from(means).flatmap(distributions)
+
+
+times = st.one_of(constant_times, constant_times, drawn(seconds, EIGHTHS))
+sizes = st.one_of(st.sampled_from([0, 100, 100, 400, MEMORY, MEMORY + 1]).map(size), drawn(size, [50.0, 300.0]))
+counts = st.sampled_from([0, 1, 2, 3, 2.5, {"uniform": {"low": 0, "high": 3}}])
+keys = st.sampled_from([{"uniform": 1}, {"uniform": 6}, {"zipf": {"count": 20, "exponent": 0.9}}])
+
+retries = st.fixed_dictionaries(
+    {"most": st.integers(0, 3)},
+    optional={
+        "backoff": constant_times,
+        "factor": st.sampled_from([1.0, 2.0, 3.0]),
+        "longest": positive_times,
+        "jitter": st.sampled_from([0.0, 0.5, 1.0]),
+    },
+)
+guards = st.fixed_dictionaries(
+    {},
+    optional={
+        "timeout": st.sampled_from([1 / 8, 1 / 4, 1 / 2, 1, 3]).map(seconds),
+        "on_timeout": st.sampled_from(["cancel", "abandon"]),
+        "retries": retries,
+    },
+)
+
+cpus = st.sampled_from(
+    [
+        1, 1, 2, 4,
+        {"cores": 2, "speed": 2.0},
+        {"cores": 2, "threads_per_core": 2, "smt_yield": 1.5},
+        {"cores": 4, "sockets": 2, "remote_efficiency": 0.7, "threads_per_core": 2},
+    ]
+)  # fmt: skip
+memories = st.fixed_dictionaries({"size": st.just(size(MEMORY)), "when_full": st.sampled_from(["wait", "reject"])})
+disks = st.fixed_dictionaries(
+    {
+        "iops": st.sampled_from(["4.0 /s", "16.0 /s", "50.0 /s"]),
+        "queue_depth": st.integers(1, 3),
+        "cv": st.sampled_from([0.0, 0.0, 1.0, 0.5]),
+    },
+    optional={"bandwidth": st.sampled_from(["800.0 B/s", "10000.0 B/s"])},
+)
+nics = st.fixed_dictionaries(
+    {"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"]), "overhead": st.sampled_from([1.0, 1.25])}
+)
+hosts = st.fixed_dictionaries(
+    {"cpu": cpus, "memory": maybe(memories), "disk": maybe(disks), "nic": maybe(nics), "count": st.integers(1, 3)}
+).map(without_nones)
+caches = st.fixed_dictionaries(
+    {"entries": st.integers(1, 6), "eviction": st.sampled_from(["lru", "fifo", "lfu"])},
+    optional={"time_to_live": st.sampled_from([1 / 4, 1, 5]).map(seconds)},
+)
+locks = st.fixed_dictionaries({}, optional={"queue_limit": st.integers(0, 2)})
+externals = st.fixed_dictionaries(
+    {"latency": times},
+    optional={"failures": st.sampled_from([0.0, 0.25, 1.0]), "concurrency": st.integers(1, 2)},
+)
+rate_limits = st.fixed_dictionaries(
+    {
+        "rate": st.sampled_from(["2.0 /s", "8.0 /s"]),
+        "burst": st.sampled_from([1, 1.5, 4, 0.5]),
+        "when_empty": st.sampled_from(["reject", "wait"]),
+    }
+)
+service_settings = st.fixed_dictionaries(
+    {
+        "replicas": maybe(st.integers(1, 4)),
+        "workers": maybe(st.integers(1, 3)),
+        "worker_model": st.sampled_from(["thread", "event_loop"]),
+        "queue_limit": maybe(st.integers(0, 3)),
+        "balancer": st.sampled_from(["round_robin", "random", "least_outstanding", "power_of_two"]),
+        "rate_limit": maybe(rate_limits),
+    }
+).map(without_nones)
+
+
+class Surroundings:
+    """What the steps of one service may use: names of operations of later services, its lock, its equipment."""
+
+    def __init__(self, later, lock, equipment, processes):
+        self.later = later
+        self.lock = lock
+        self.equipment = equipment
+        self.processes = processes
+
+    def held(self):
+        """Inside the service's lock it is not asked for again."""
+        return Surroundings(self.later, None, self.equipment, self.processes)
+
+    def leaf(self):
+        """Inside memory nothing else is asked for that others hold while they wait."""
+        return Surroundings([], None, self.equipment - {"memory"}, self.processes)
+
+
+def step_kinds(around, depth):
+    """The kinds of step that may stand here, the simple ones twice."""
+    simple = ["compute", "delay", "lookup", "external", "fail"]
+    if "disk" in around.equipment:
+        simple += ["read", "write"]
+    if "nic" in around.equipment:
+        simple += ["transfer"]
+    if around.processes:
+        simple += ["use"]
+    if around.later:
+        simple += ["call", "call", "publish"]
+    if depth == 0:
+        return simple
+    nested = ["choose", "parallel", "parallel", "repeat"]
+    if around.lock:
+        nested += ["lock"]
+    if "memory" in around.equipment:
+        nested += ["hold"]
+    return simple + nested
+
+
+@st.composite
+def steps(draw, around, depth):
+    """A list of steps."""
+    return [draw(step(around, depth)) for _ in range(draw(st.integers(0 if depth < 2 else 1, 3)))]
+
+
+@st.composite
+def step(draw, around, depth):
+    kind = draw(st.sampled_from(step_kinds(around, depth)))
+    inner = steps(around, depth - 1) if depth else None
+    match kind:
+        case "compute":
+            return {"compute": draw(times)}
+        case "delay":
+            return {"delay": draw(times), "name": draw(st.sampled_from(["delay", "think"]))}
+        case "lookup":
+            lists = steps(around, depth - 1) if depth else st.just([])
+            return {"lookup": "c", "key": draw(keys), "hit": draw(lists), "miss": draw(lists)}
+        case "external":
+            return {"external": "api", **draw(guards)}
+        case "fail":
+            # A step that always fails hides what follows it.
+            share = draw(st.sampled_from([0.125, 0.5]))
+            bad = {"probability": share, "steps": [{"fail": draw(st.sampled_from(["broken", "denied"]))}]}
+            return {"choose": [bad, {"probability": 1 - share, "steps": []}]}
+        case "read" | "write":
+            return without_nones({kind: draw(sizes), "times": draw(maybe(counts))})
+        case "transfer":
+            return {"transfer": draw(sizes), "direction": draw(st.sampled_from(["out", "in"]))}
+        case "use":
+            return {"use": ROBOT, "demand": draw(times)}
+        case "call":
+            target, has_nics = draw(st.sampled_from(around.later))
+            bytes_sent = {"request": draw(maybe(sizes)), "response": draw(maybe(sizes))} if has_nics else {}
+            return {"call": target, **without_nones(bytes_sent), **draw(guards)}
+        case "publish":
+            return {"publish": draw(st.sampled_from(around.later))[0]}
+        case "choose":
+            return {"choose": [{"probability": p, "steps": draw(inner)} for p in (0.25, 0.75)]}
+        case "parallel":
+            branches = [draw(inner) for _ in range(draw(st.integers(1, 3)))]
+            need = draw(maybe(st.integers(1, len(branches))))
+            unfinished = draw(st.sampled_from(["cancel", "continue"]))
+            return without_nones({"parallel": branches, "need": need, "unfinished": unfinished})
+        case "repeat":
+            return {"repeat": draw(counts), "steps": draw(inner)}
+        case "lock":
+            return {"lock": around.lock, "steps": draw(steps(around.held(), depth - 1))}
+        case "hold":
+            return {"hold": draw(sizes), "steps": draw(steps(around.leaf(), depth - 1))}
+
+
+@st.composite
+def arrival_sources(draw, kinds):
+    """How a workload's requests come: about 30 within 10 s."""
+    kind = draw(st.sampled_from(kinds))
+    if kind == "replay":
+        return {"replay": {"times": draw(replay_times)}}
+    if kind == "users":
+        return {"users": draw(st.integers(1, 4)), "think": draw(st.one_of(positive_times, drawn(seconds, EIGHTHS)))}
+    if kind == "bursty":
+        states = [{"rate": "8.0 /s", "duration": "1.0 s"}, {"rate": "0.0 /s", "duration": "2.0 s"}]
+        return {"bursty": states}
+    if kind == "profile":
+        points = [(0.0, 0.0), (4.0, 4.0), (4.0, 1.0), (8.0, 3.0)]
+        repeats = draw(st.booleans())
+        return {"profile": {"points": [{"at": seconds(t), "rate": f"{r} /s"} for t, r in points], "repeats": repeats}}
+    spacing = draw(st.sampled_from(["constant", "constant", "poisson", "gamma"]))
+    source = {"rate": draw(st.sampled_from(["1.0 /s", "2.0 /s", "4.0 /s"])), "arrivals": spacing}
+    return {**source, "arrivals_cv": 2.0} if spacing == "gamma" else source
+
+
+replay_times = st.lists(st.integers(0, 48), min_size=1, max_size=20).map(
+    lambda eighths: [seconds(number / 8) for number in sorted(eighths)]
+)
+
+
+@st.composite
+def workloads(draw, operations, kinds):
+    chosen = draw(st.lists(st.sampled_from(operations), min_size=1, max_size=2, unique=True))
+    target = {"operation": chosen[0]} if len(chosen) == 1 else {"mix": dict.fromkeys(chosen, 0.5)}
+    more = st.fixed_dictionaries(
+        {},
+        optional={
+            "deadline": st.sampled_from([1 / 2, 2, 6]).map(seconds),
+            "latency": times,
+            "priority": st.integers(-1, 1),
+        },
+    )
+    return {**draw(arrival_sources(kinds)), **target, **draw(guards), **draw(more)}
+
+
+ALL_SOURCES = ("replay", "replay", "users", "rate", "rate", "bursty", "profile")
+
+
+@st.composite
+def models(draw, processes=True, sources=ALL_SOURCES):
+    """A model; `processes` allows steps that use the station `ROBOT`, `sources` limits how requests come."""
+    host_specs = {f"h{n}": draw(hosts) for n in range(draw(st.integers(1, 2)))}
+    placed = [draw(st.sampled_from(sorted(host_specs))) for _ in range(draw(st.integers(1, 3)))]
+    services, lock_specs, later = {}, {}, []
+    for number in reversed(range(len(placed))):
+        host = host_specs[placed[number]]
+        # Names of later operations, and whether both hosts have a NIC to pass requests and responses through.
+        around = Surroundings(
+            [(target, "nic" in host and "nic" in callee) for target, callee in later],
+            draw(maybe(st.just(f"l{number}"))),
+            frozenset(host) & {"memory", "disk", "nic"},
+            processes,
+        )
+        if around.lock:
+            lock_specs[around.lock] = draw(locks)
+        operations = {name: draw(steps(around, 2)) for name in ("a", "b")[: draw(st.integers(1, 2))]}
+        services[f"s{number}"] = {"host": placed[number], **draw(service_settings), "operations": operations}
+        later += [(f"s{number}.{name}", host) for name in operations]
+    names = [target for target, _ in later]
+    return {
+        "name": "random",
+        "hosts": host_specs,
+        "services": services,
+        "caches": {"c": draw(caches)},
+        "locks": lock_specs,
+        "externals": {"api": draw(externals)},
+        "network": {"latency": draw(times)},
+        "workloads": {f"w{n}": draw(workloads(names, sources)) for n in range(draw(st.integers(1, 3)))},
+    }
+
+
+QUANTITY = re.compile(r"([\d.e+-]+) (s|/s|B/s)")
+
+
+def slowed(part, factor=2.0):
+    """The model (or a part of it) with all durations `factor` times as long, and all rates as much lower."""
+    if isinstance(part, dict):
+        return {key: slowed(value, factor) for key, value in part.items()}
+    if isinstance(part, list):
+        return [slowed(value, factor) for value in part]
+    match = QUANTITY.fullmatch(part) if isinstance(part, str) else None
+    if match is None:
+        return part
+    number, unit = float(match[1]), match[2]
+    return f"{number * factor if unit == 's' else number / factor!r} {unit}"
