@@ -464,12 +464,20 @@ def schema() -> None:
 
 
 @app.command()
-def models() -> None:
+def models(as_json: Json = False) -> None:
     """List the shipped models, with a line each."""
     from simulator.model.shipped import shipped_models
 
-    for name, description in shipped_models():
-        print(f"{name:24} {description}")
+    found = shipped_models()
+    if as_json:
+        from simulator.results.results import SCHEMA_VERSION
+
+        listed = [{"name": name, "description": description} for name, description in found]
+        _print_json({"schema_version": SCHEMA_VERSION, "models": listed})
+        return
+    from simulator.report.tables import models_table
+
+    _print([models_table(found)])
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -145,6 +146,7 @@ def of_tpsim(network: Network, factor: float, overrides: tuple[str, ...] = ()) -
     return found
 
 
+@cache
 def of_ciw(network: Network, factor: float) -> dict[str, Estimate]:
     seconds = network.seconds(factor)
     each = [_replication(network, seconds, seed) for seed in range(REPLICATIONS)]
@@ -219,7 +221,7 @@ def test_narrow_means_agree_with_ciw(name: str):
 
 
 def test_the_stated_false_alarm_rate_covers_every_check():
-    assert sum(3 + 2 * len(network.resources) for network in NETWORKS.values()) - 3 <= MOST_CHECKS  # three lose nothing
+    assert sum(3 + 2 * len(network.resources) for network in NETWORKS.values()) <= MOST_CHECKS + 3  # three lose nothing
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,38 @@ def test_sharing_of_nothing_takes_no_time():
     assert ends(jobs_on(Sharing("x", (1.0,)), [(0, 2), (1, 0), (1, 0)])) == [2, 1, 1]
 
 
+def virtual_time_reference(capacity, jobs):
+    """Ends of (arrival, amount) jobs, arrivals ascending and no two events at once: rule 5 on a plain list."""
+    present, ends = [], {}
+    virtual = last = 0.0
+    arrivals = list(enumerate(jobs))
+    while arrivals or present:
+        rate = capacity[min(len(present), len(capacity)) - 1] / len(present) if present else 0.0
+        completion = last + max((min(present)[0] - virtual) / rate, 0.0) if present else float("inf")
+        if arrivals and arrivals[0][1][0] < completion:
+            job, (now, amount) = arrivals.pop(0)
+            virtual += (now - last) * rate
+            present.append((virtual + amount, job))
+        else:
+            now = completion
+            mark, job = min(present)
+            present.remove((mark, job))
+            virtual = mark if present else 0.0
+            ends[job] = now
+        last = now
+    return [ends[job] for job in range(len(jobs))]
+
+
+@pytest.mark.parametrize("capacity", [(1.0,), (1.0, 2.0, 2.7)])
+def test_sharing_is_the_plain_virtual_time_algorithm_to_the_last_bit(capacity):
+    draws = random.Random(7)
+    now, jobs = 0.0, []
+    for _ in range(400):
+        now += draws.expovariate(0.9)
+        jobs.append((now, draws.expovariate(1.0)))
+    assert ends(jobs_on(Sharing("x", capacity), jobs, 1e4)) == virtual_time_reference(capacity, jobs)
+
+
 # Pools.
 
 
@@ -345,6 +377,12 @@ def test_bucket_makes_wait():
     assert finished.log() == [(0, 0, 1, OK), (1, 0, 1, OK), (2, 0, 2, OK), (3, 0, 3, OK), (4, 1.5, 4, OK)]
     assert finished.times()[4] == {"s.rate limit": (1.5, 0), "s.delay": (0, 1)}
     assert finished.station("services.s.rate_limit").waiting_area == 1 + 2 + 1.5
+
+
+def test_bucket_lets_nobody_overtake_at_the_instant_of_a_new_token():
+    service = {"rate_limit": {"rate": "1/s", "burst": 1, "when_empty": "wait"}}
+    finished = run({"op": []}, {"w": at(0, 0, 1)}, service=service)
+    assert finished.log() == [(0, 0, 0, OK), (1, 0, 1, OK), (2, 1, 2, OK)]
 
 
 def test_bucket_head_that_withdraws_passes_its_share_on():
@@ -495,6 +533,11 @@ def test_disk_channels_and_bandwidth():
 def test_disk_operations_one_after_the_other():
     finished = run({"op": [{"write": "1 B", "times": 3}]}, {"w": at(0)}, host={"disk": {"iops": 1, "cv": 0}})
     assert finished.log() == [(0, 0, 3, OK)]
+
+
+def test_server_takes_the_next_before_the_one_that_it_served_comes_again():
+    finished = run({"op": [{"read": "1 B", "times": 2}]}, {"w": at(0, 0)}, host={"disk": {"iops": 1, "cv": 0}})
+    assert finished.log() == [(0, 0, 3, OK), (1, 0, 4, OK)]
 
 
 def test_call_between_hosts_passes_both_nics_and_the_network():
@@ -821,6 +864,83 @@ def test_nested_forks():
     assert finished.times()[0] == {"s.quick": (0, 1), "s.then": (0, 1)}
     finished = run(fork([[inner], [compute(9)]]), {"w": at(0, timeout="0.5 s")})
     assert finished.times()[0] == {"s.slow": (0, 0.5)}
+
+
+def test_timers_of_a_cancelled_branch_do_not_fire():
+    guarded = {"call": "s.busy", "timeout": "2 s", "retries": {"most": 1, "backoff": "1 s"}}
+    operations = {**fork([[delay(1)], [guarded]], need=1), "busy": [compute(5)]}
+    finished = run(operations, {"w": at(0)})
+    assert finished.log() == [(0, 0, 1, OK)]
+    assert finished.table("w").retries.tolist() == [0]
+    assert finished.station("hosts.h.cpu").busy_area == 1
+
+
+# The order of those who are woken at the same instant: whoever is first gets lock m first.
+
+
+def then_m(*steps):
+    return [*steps, {"lock": "m", "steps": [delay(1)]}]
+
+
+def holding_lock(lock, *steps):
+    return {"lock": lock, "steps": [*steps]}
+
+
+def wake_up_run(operations, **times):
+    workloads = {name: at(time, operation=f"s.{name}", **more) for name, (time, more) in times.items()}
+    finished = run(operations, workloads, locks=["k", "l", "m"])
+    return [finished.log(name)[0][2] for name in times]
+
+
+def test_ended_fork_goes_on_after_those_woken_before_it():
+    operations = {
+        "a": then_m({"parallel": [[delay(1)], [holding_lock("l", delay(9))]], "need": 1}),
+        "b": then_m(holding_lock("l")),
+    }
+    # At 1 branch 0 ends; cancelling branch 1 wakes b; then the fork's token is woken.
+    assert wake_up_run(operations, a=(0, {}), b=(0.5, {})) == [3, 2]
+
+
+def test_branches_are_cancelled_in_order():
+    branches = [[holding_lock("k", delay(9))], [holding_lock("l", delay(9))]]
+    operations = {
+        "a": [{"parallel": branches}],
+        "b": then_m(holding_lock("l")),
+        "c": then_m(holding_lock("k")),
+    }
+    ends = wake_up_run(operations, a=(0, {"timeout": "1 s"}), b=(0.5, {}), c=(0.5, {}))
+    assert ends == [1, 3, 2]
+
+
+def test_units_are_released_in_reverse_order():
+    operations = {
+        "a": [holding_lock("k", holding_lock("l", delay(9)))],
+        "b": then_m(holding_lock("k")),
+        "c": then_m(holding_lock("l")),
+    }
+    ends = wake_up_run(operations, a=(0, {"timeout": "1 s"}), b=(0.5, {}), c=(0.5, {}))
+    assert ends == [1, 3, 2]
+
+
+def test_retry_without_back_off_is_an_event_of_its_own():
+    operations = {
+        "a": [{"call": "s.inner", "timeout": "1 s", "retries": 1}],
+        "inner": [holding_lock("l", delay(9))],
+        "b": [holding_lock("l", delay(0.5))],
+    }
+    # The handler's back-off of 0 s is an event of its own: b has the lock by then.
+    assert wake_up_run(operations, a=(0, {}), b=(0.5, {})) == [2, 1.5]
+
+
+def test_branches_start_in_order_after_their_parent_blocks_and_messages_too():
+    operations = {
+        "a": [{"publish": "s.m2"}, {"parallel": [then_m(delay(0, name="x")), then_m()]}],
+        "m2": then_m(),
+    }
+    finished = run(operations, {"w": at(0, operation="s.a")}, locks=["m"])
+    # The message is first, then branch 1: branch 0's delay of nothing is an event of its own.
+    assert finished.log() == [(0, 0, 3, OK)]
+    assert finished.times()[0] == {"s.lock m": (2, 0), "s.delay": (0, 1)}
 
 
 def test_message_is_not_waited_for():

@@ -95,7 +95,8 @@ def validate(
     """
     settings = settings or Settings()
     path = Path(model)
-    measurements = measurements_of(load(path, overrides), path)
+    system = load(path, overrides)
+    measurements = measurements_of(system, path)
     source = _table(path, measurements, table)
     rows = [row for row in read_table(source, measurements) if _passes(row, source, where or {})]
     rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
@@ -113,7 +114,7 @@ def validate(
         comparisons.extend(_comparisons(row, predicted, measurements))
         if tell:
             tell(number + 1, len(rows))
-    return Validation(str(path), str(source), tuple(comparisons))
+    return Validation(system.name, str(source), tuple(comparisons))
 
 
 def _in_table(problem: Problem, source: Path, row: Row, measurements: Measurements) -> Problem:

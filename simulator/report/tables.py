@@ -378,3 +378,8 @@ def _load(workload: Workload, factor: Estimate) -> tuple[str, str]:
 def _between(low: float, high: float) -> str:
     top = f"{high:.4g}" if math.isfinite(high) else "?"
     return f"[{low:.4g}, {top}]"
+
+
+def models_table(models: Iterable[tuple[str, str]]) -> RenderableType:
+    """Names and descriptions of models."""
+    return _lines(models)

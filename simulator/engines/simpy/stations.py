@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from heapq import heappop, heappush
@@ -134,7 +133,7 @@ class ServersStation(Station):
         self.servers = spec.servers
         self.queue_limit = spec.queue_limit
         self.queue = Queue(spec.discipline)
-        self.in_service: dict[Token, None] = {}
+        self.started = 0.0  # sum of the times at which the jobs in service were started
 
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for `amount` seconds of service."""
@@ -157,7 +156,7 @@ class ServersStation(Station):
     def _start(self, token: Token, now: float) -> None:
         token.waited(now)
         self.busy += 1
-        self.in_service[token] = None
+        self.started += now
         token.timer = self.engine.after(token.amount, self._complete, token)
 
     def _start_next(self, now: float) -> None:
@@ -174,10 +173,10 @@ class ServersStation(Station):
 
     def _leave(self, token: Token, now: float) -> None:
         self.delivered += now - token.since
+        self.busy -= 1
+        self.started = self.started - token.since if self.busy else 0.0
         token.served(now)
         token.timer = token.at = None
-        self.busy -= 1
-        del self.in_service[token]
 
     def withdraw(self, token: Token) -> None:
         """Leave the queue, or free the server."""
@@ -195,7 +194,7 @@ class ServersStation(Station):
 
     def in_progress(self, now: float) -> float:
         """Seconds of service that jobs now in service have had."""
-        return sum(now - token.since for token in self.in_service)
+        return self.busy * now - self.started
 
 
 class SharingStation(Station):
@@ -209,6 +208,7 @@ class SharingStation(Station):
         self.virtual = 0.0
         self.changed = 0.0
         self.order = 0
+        self.owed = 0.0  # sum of amount - mark over the jobs present
         self.jobs: list[list[Any]] = []  # heap of [mark, order of joining, token or None where it left]
         self.timer: Any = None
 
@@ -251,6 +251,7 @@ class SharingStation(Station):
         self.order += 1
         token.mark = [self.virtual + amount, self.order, token]
         heappush(self.jobs, token.mark)
+        self.owed += amount - (self.virtual + amount)
         self.busy += 1
         self._reschedule()
         return False
@@ -285,8 +286,9 @@ class SharingStation(Station):
         token.times[2 * token.component + 1] += service
         token.at = None
         self.busy -= 1
+        self.owed -= token.amount - token.mark[0]  # type: ignore[operator]
         if not self.busy:
-            self.virtual = 0.0
+            self.virtual = self.owed = 0.0
 
     def withdraw(self, token: Token) -> None:
         """Leave with the work unfinished."""
@@ -299,8 +301,7 @@ class SharingStation(Station):
 
     def in_progress(self, now: float) -> float:
         """Work that jobs present have had."""
-        virtual = self._virtual_at(now)
-        return math.fsum(job[2].amount - (job[0] - virtual) for job in self.jobs if job[2] is not None)
+        return self.owed + self.busy * self._virtual_at(now)
 
 
 class PoolStation(Station):

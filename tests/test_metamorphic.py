@@ -1,0 +1,366 @@
+"""Tier 3: what must not change, or must change in a known way, when a model is changed in a known way."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from simulator.model.files import loads
+from simulator.model.system import System
+from simulator.records import COMPLETED, Records
+from simulator.results.results import Results, to_json
+from simulator.study.compare import compare
+from simulator.study.run import Experiment, Settings, run, widest_interval
+
+RICH = """
+name: shop
+hosts:
+  app: {{cpu: 4, nic: {{bandwidth: 1 MB/s}}, count: 2}}
+  db: {{cpu: 2, disk: {{iops: {iops}, queue_depth: 4, cv: 0.5}}}}
+services:
+  web:
+    host: app
+    workers: 16
+    queue_limit: 40
+    balancer: least_outstanding
+    operations:
+      browse:
+        - compute: {{gamma: {{mean: {two}, cv: 1.5}}}}
+        - lookup: products
+          key: {{zipf: {{count: 1000, exponent: 0.9}}}}
+          miss: [{{call: db.read, timeout: {thirty_two}, retries: {{most: 2, backoff: {four}, jitter: 1}}}}]
+      checkout:
+        - compute: {{exponential: {four}}}
+        - parallel:
+            - - call: db.write
+            - - external: payments
+        - publish: web.mail
+      mail:
+        - compute: {{erlang: {{mean: {two}, stages: 3}}}}
+  db:
+    host: db
+    workers: 20
+    operations:
+      read:
+        - compute: {{hyperexponential: {{mean: {one}, cv: 2}}}}
+        - read: 8 KiB
+      write:
+        - lock: stock
+          steps:
+            - compute: {{weibull: {{mean: {one}, shape: 0.8}}}}
+            - write: 8 KiB
+caches:
+  products: {{entries: 200}}
+locks: [stock]
+externals:
+  payments: {{latency: {{lognormal: {{mean: {sixteen}, cv: 0.5}}}}, failures: 1%}}
+workloads:
+  shoppers:
+    rate: {rate}/s
+    mix: {{web.browse: 80%, web.checkout: 20%}}
+    deadline: {thousand}
+  staff:
+    users: 8
+    think: {{exponential: {thirty_two}}}
+    operation: web.browse
+run: {{seed: 3, replications: 4, duration: {duration}, warm_up: {warm_up}}}
+"""
+
+
+def rich(scale: float = 1.0, rate_scale: float | None = None, overrides: tuple[str, ...] = ()) -> System:
+    """A model with something of everything, all of whose times are multiplied by `scale` and rates divided by it."""
+    names = {"one": 1, "two": 2, "four": 4, "sixteen": 16, "thirty_two": 32, "thousand": 1000}
+    times = {name: f"{factor * scale!r} ms" for name, factor in names.items()}
+    rate = rate_scale or 1.0 / scale
+    text = RICH.format(
+        **times, rate=300 * rate, iops=2000 / scale, duration=f"{8 * scale!r} s", warm_up=f"{scale!r} s"
+    ).replace("1 MB/s", f"{1 / scale!r} MB/s")
+    return loads(text, overrides)
+
+
+def bare(results: Results) -> str:
+    """The results as JSON text, without the time that they took."""
+    return json.dumps(results.to_json() | {"wall_s": None})
+
+
+def records_of(system: System, seed: int = 1) -> list[Records]:
+    kept: list[Records] = []
+    run(system, Settings(seed=seed, keep=kept.append))
+    return kept
+
+
+class TestSameBytes:
+    def test_the_same_seed_gives_the_same_bytes(self):
+        first, second = run(rich()), run(rich())
+        assert bare(first) == bare(second)
+        assert first == second
+        assert first.digest == second.digest
+
+    def test_worker_processes_change_nothing(self):
+        alone, together = run(rich(), Settings(jobs=1)), run(rich(), Settings(jobs=2))
+        assert bare(alone) == bare(together)
+
+    def test_another_seed_gives_other_bytes(self):
+        assert run(rich()).digest != run(rich(), Settings(seed=4)).digest
+
+    def test_replications_differ(self):
+        assert len({records.digest() for records in records_of(rich())}) == 4
+
+    def test_replications_added_later_are_those_run_at_once(self):
+        grown = Experiment(rich(), Settings(replications=2))
+        grown.extend(2)
+        grown.extend(5)
+        at_once = run(rich(), Settings(replications=5))
+        assert bare(grown.results()) == bare(at_once)
+
+
+ONE = """
+hosts: {h: {cpu: 2, disk: {iops: 900}}}
+services: {s: {host: h, workers: 3, operations: {o: [{compute: {exponential: 3 ms}}, {read: 4 kB}]}}}
+workloads: {w: {rate: 400/s, operation: s.o}}
+run: {replications: 3, duration: 10 s, warm_up: 1 s}
+"""
+
+
+class TestUnrelatedComponents:
+    """Warm-up and duration are given: found ones depend on everything in the model."""
+
+    ADDED = (
+        ("hosts: {", "hosts: {a: {cpu: 1, disk: {iops: 50}}, "),
+        ("services: {", "services: {a: {host: a, operations: {o: [{compute: {exponential: 9 ms}}, {read: 1 B}]}}, "),
+        ("workloads: {", "workloads: {a: {rate: 30/s, operation: a.o}, "),
+    )
+
+    def test_an_unrelated_workload_leaves_latencies_exactly_as_they_were(self):
+        text = ONE
+        for old, new in self.ADDED:
+            text = text.replace(old, new)
+        alone, beside = run(loads(ONE)), run(loads(text))
+        assert "a" in beside.workloads
+        assert beside.workloads["w"] == alone.workloads["w"]
+        for name in ("hosts.h.cpu", "hosts.h.disk", "services.s.workers"):
+            assert beside.resources[name] == alone.resources[name]
+
+    def test_so_it_does_after_the_others(self):
+        text = ONE.replace(
+            "workloads: {w: {rate: 400/s, operation: s.o}}",
+            "workloads:\n  w: {rate: 400/s, operation: s.o}\n"
+            "  a: {users: 5, think: {exponential: 20 ms}, operation: a.o}",
+        )
+        for old, new in self.ADDED[:2]:
+            text = text.replace(old, new)
+        assert run(loads(text)).workloads["w"] == run(loads(ONE)).workloads["w"]
+
+    def test_an_unused_operation_changes_nothing(self):
+        text = ONE.replace("operations: {", "operations: {unused: [compute: 1 s], ")
+        assert run(loads(text)).digest == run(loads(ONE)).digest
+
+    def test_a_related_workload_does_change_them(self):
+        text = ONE.replace("workloads: {", "workloads: {a: {rate: 30/s, operation: s.o}, ")
+        assert run(loads(text)).workloads["w"].latency_s != run(loads(ONE)).workloads["w"].latency_s
+
+
+class TestScalingTime:
+    def scaled(self, factor: float) -> tuple[Results, Results]:
+        return run(rich()), run(rich(factor))
+
+    @pytest.mark.parametrize("factor", [0.5, 4.0])
+    def test_latencies_scale_exactly_with_time(self, factor: float):
+        base, other = self.scaled(factor)
+        for name, workload in base.workloads.items():
+            changed = other.workloads[name]
+            assert workload.latency_s is not None
+            assert changed.latency_s is not None
+            for which, latency in workload.latency_s.items():
+                assert scaled(asdict(latency), factor) == asdict(changed.latency_s[which]), (name, which)
+            for component, time in workload.breakdown.items():
+                assert scaled(asdict(time.wait_s), factor) == asdict(changed.breakdown[component].wait_s)
+                assert scaled(asdict(time.service_s), factor) == asdict(changed.breakdown[component].service_s)
+            assert scaled(asdict(workload.throughput_per_s), 1 / factor) == asdict(changed.throughput_per_s)
+            assert changed.errors == workload.errors
+        for name, resource in base.resources.items():
+            assert other.resources[name].utilization == resource.utilization
+            assert other.resources[name].queue_mean == resource.queue_mean
+
+    def test_a_rate_left_alone_breaks_it(self):
+        base, other = run(rich()), run(rich(0.5, rate_scale=1.0))
+        latency, changed = base.workloads["shoppers"].latency_s, other.workloads["shoppers"].latency_s
+        assert latency is not None
+        assert changed is not None
+        assert changed["mean"].value != 0.5 * latency["mean"].value
+
+    def test_a_client_far_away_sees_the_same_system_later(self):
+        near, far = (records_of(loads(ONE, [f"workloads.w.latency={latency}"])) for latency in ("0 s", "10 ms"))
+        for one, other in zip(near, far, strict=True):
+            response, later = response_by_number(one), response_by_number(other)
+            both = response.keys() & later.keys()
+            assert len(both) > 3000
+            assert max(abs(later[number] - response[number] - 0.02) for number in both) < 1e-9
+
+
+def scaled(estimate: dict[str, float], factor: float) -> dict[str, float]:
+    """An estimate as a mapping, times a factor; NaN as None, which equals itself."""
+    plain = {name: None if isinstance(x, float) and math.isnan(x) else x for name, x in estimate.items()}
+    return {name: x if name == "n" or x is None else x * factor for name, x in plain.items()}
+
+
+def response_by_number(records: Records) -> dict[int, float]:
+    table = records.requests[0]
+    done = table.outcome == COMPLETED
+    return dict(zip(table.number[done].tolist(), (table.end - table.arrival)[done].tolist(), strict=True))
+
+
+def one_stage(host: str, step: str, service: str = "") -> str:
+    return f"""
+hosts: {{h: {{{host}}}}}
+services: {{s: {{host: h, {service} operations: {{o: [{step}]}}}}}}
+workloads: {{w: {{rate: 700/s, operation: s.o}}}}
+run: {{replications: 3, duration: 6 s}}
+"""
+
+
+GROWING = {
+    "cores": (one_stage("cpu: 1", "compute: {gamma: {mean: 1.3 ms, cv: 1.5}}"), "hosts.h.cpu.cores", (1, 2, 8)),
+    "speed": (
+        one_stage("cpu: {cores: 1, speed: 1}", "compute: {exponential: 1.3 ms}"),
+        "hosts.h.cpu.speed",
+        (1, 1.1, 2),
+    ),
+    "workers": (
+        one_stage("cpu: 1", "delay: {lognormal: {mean: 1.3 ms, cv: 2}}", "workers: 1,"),
+        "services.s.workers",
+        (1, 2, 8),
+    ),
+    "iops": (one_stage("cpu: 1, disk: {iops: 800}", "read: 1 B"), "hosts.h.disk.iops", (800, 900, 4000)),
+    "bandwidth": (
+        one_stage("cpu: 1, nic: 8 Mbit/s", "transfer: {exponential: 1300 B}"),
+        "hosts.h.nic.bandwidth",
+        ("8 Mbit/s", "9 Mbit/s", "1 Gbit/s"),
+    ),
+}
+
+
+class TestMoreCapacity:
+    """Under common random numbers no single request of one queue is slower for more capacity."""
+
+    @pytest.mark.parametrize("kind", GROWING)
+    def test_no_request_of_a_single_queue_is_slower(self, kind: str):
+        text, path, steps = GROWING[kind]
+        before: list[dict[int, float]] | None = None
+        for capacity in steps:
+            now = [response_by_number(records) for records in records_of(loads(text, [f"{path}={capacity}"]))]
+            for slower, quicker in zip(before or [], now, strict=bool(before)):
+                assert slower.keys() <= quicker.keys()
+                assert all(quicker[number] <= slower[number] + 1e-9 for number in slower)
+            before = now
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            "hosts.db.cpu.cores=4",
+            "hosts.db.disk.iops=4000",
+            "hosts.app.nic.bandwidth=10 MB/s",
+            "hosts.app.cpu.cores=8",
+            "services.web.workers=64",
+            "caches.products.entries=1000",
+        ],
+    )
+    def test_the_mean_latency_of_a_network_is_no_higher(self, change: str):
+        found = compare(rich(), rich(overrides=(change,)), Settings(replications=6), ["mean"])
+        for workload, (mean,) in found.differences.items():
+            assert mean.difference.low <= 0.0, (workload, mean)
+            assert mean.difference.value <= 0.005 * mean.first.value, (workload, mean)
+
+    def test_less_capacity_is_seen(self):
+        found = compare(rich(), rich(overrides=("hosts.db.cpu.speed=0.5",)), Settings(replications=6), ["mean"])
+        assert all(mean.significant and mean.difference.value > 0 for (mean,) in found.differences.values())
+
+
+OVERLOADED = {
+    "disk": (one_stage("cpu: 1, disk: {iops: 350}", "read: 1 B"), "hosts.h.disk"),
+    "cores": (one_stage("cpu: 2", "compute: {exponential: 5.714286 ms}"), "hosts.h.cpu"),
+    "workers": (one_stage("cpu: 1", "delay: {exponential: 5.714286 ms}", "workers: 2,"), "services.s.workers"),
+    "lock": (
+        one_stage("cpu: 4", "{lock: l, steps: [compute: {exponential: 2.857143 ms}]}") + "locks: [l]\n",
+        "locks.l",
+    ),
+}
+
+
+class TestOverload:
+    """Twice as much is offered as can be done, which is 350 requests a second."""
+
+    @pytest.mark.parametrize("kind", OVERLOADED)
+    def test_it_is_said_plainly(self, kind: str):
+        text, resource = OVERLOADED[kind]
+        results = run(loads(text + 'objectives: ["p99 < 1 h"]\n'))
+        workload = results.workloads["w"]
+        assert not results.stable
+        assert not workload.stable
+        assert results.verdict.startswith("unstable")
+        assert workload.latency_s is None
+        assert workload.breakdown == {}
+        assert all(operation.latency_s is None for operation in workload.operations.values())
+        assert workload.throughput_per_s.value == pytest.approx(350.0, rel=0.05)
+        assert workload.backlog_growth_per_s.value == pytest.approx(350.0, rel=0.1)
+        assert results.bottleneck is not None
+        assert results.bottleneck.resource == resource
+        assert results.bottleneck.saturation_factor == pytest.approx(0.5, rel=1e-3)
+        assert not results.objectives[0].met
+        assert to_json(results)["workloads"]["w"]["latency_s"] is None
+
+    def test_a_finite_queue_loses_the_rest(self):
+        text, resource = OVERLOADED["workers"]
+        results = run(loads(text, ["services.s.queue_limit=20"]))
+        workload = results.workloads["w"]
+        assert not results.stable
+        assert "the rest fails" in results.verdict
+        assert workload.throughput_per_s.value == pytest.approx(350.0, rel=0.05)
+        assert workload.error_rate.value == pytest.approx(0.5, abs=0.03)
+        assert set(workload.errors) == {"queue full"}
+        assert workload.latency_s is not None  # of the half that is served: at most 22 in the system
+        assert workload.latency_s["mean"].value == pytest.approx(21.0 / 350.0, rel=0.1)
+        assert results.resources[resource].utilization is not None
+        assert results.resources[resource].utilization.value == pytest.approx(1.0, abs=0.01)
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_a_busy_system_is_not_called_unstable(self, seed: int):
+        text = one_stage("cpu: 1, disk: {iops: 800}", "read: 1 B").replace("run: {replications: 3, duration: 6 s}", "")
+        results = run(loads(text), Settings(seed=seed))
+        assert results.stable
+        assert results.workloads["w"].latency_s is not None
+
+    def test_a_closed_load_is_never_unstable(self):
+        results = run(loads(OVERLOADED["disk"][0].replace("rate: 700/s", "users: 100")))
+        assert results.stable
+        assert results.workloads["w"].throughput_per_s.value == pytest.approx(350.0, rel=0.05)
+
+
+class TestPrecision:
+    TEXT = one_stage("cpu: 1, disk: {iops: 1200}", "read: 1 B").replace("duration: 6 s", "duration: 2 s")
+
+    def test_it_is_reached_by_more_replications(self):
+        results = run(loads(self.TEXT), Settings(precision=0.06))
+        assert results.precision == 0.06
+        assert results.precision_reached
+        assert widest_interval(results) <= 0.06
+        assert results.replications > 3
+
+    def test_what_has_it_already_runs_no_longer(self):
+        assert run(loads(self.TEXT), Settings(precision=5.0)).replications == 3
+
+    def test_a_finer_one_takes_more(self):
+        coarse, fine = (run(loads(self.TEXT), Settings(precision=precision)) for precision in (0.12, 0.06))
+        assert fine.replications > coarse.replications
+
+    def test_it_says_where_it_could_not(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("simulator.study.run.MOST_REPLICATIONS", 12)
+        results = run(loads(self.TEXT), Settings(precision=1e-6))
+        assert not results.precision_reached
+        assert results.replications == 12
+        assert results.workloads["w"].latency_s is not None
+        assert np.isfinite(results.workloads["w"].latency_s["mean"].half_width)

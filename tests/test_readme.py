@@ -1,0 +1,34 @@
+"""The README shows what a user gets."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.readme_blocks import README, ROOT, blocks, output_of
+
+SLOW = ("validate", "capacity", "sweep")
+
+
+def _marked(command: str) -> object:
+    return pytest.param(command, marks=pytest.mark.slow) if command.split()[1] in SLOW else command
+
+
+@pytest.mark.parametrize("command", [_marked(command) for command, _ in blocks()])
+def test_console_block_shows_what_the_command_prints(command):
+    assert dict(blocks())[command] == output_of(command)
+
+
+def test_every_linked_file_is_there():
+    targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert targets
+    assert not missing
+
+
+def test_ci_runs_the_readme_commands():
+    shell_blocks = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(shell_blocks) == 2
+    assert "tpsim run" in shell_blocks[0]
+    assert "pytest" in shell_blocks[1]
+    assert "readme_command 1" in Path(ROOT / ".ci/run").read_text(encoding="utf-8")
