@@ -228,7 +228,9 @@ def arrival_sources(draw, kinds):
     if kind == "replay":
         return {"replay": {"times": draw(replay_times)}}
     if kind == "users":
-        return {"users": draw(st.integers(1, 4)), "think": draw(st.one_of(positive_times, drawn(seconds, EIGHTHS)))}
+        ramp_up = draw(st.sampled_from(["auto", "0.0 s", "2.0 s"]))
+        think = draw(st.one_of(positive_times, drawn(seconds, EIGHTHS)))
+        return {"users": draw(st.integers(1, 4)), "think": think, "ramp_up": ramp_up}
     if kind == "bursty":
         states = [{"rate": "8.0 /s", "duration": "1.0 s"}, {"rate": "0.0 /s", "duration": "2.0 s"}]
         return {"bursty": states}

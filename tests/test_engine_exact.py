@@ -932,6 +932,27 @@ def test_retry_without_back_off_is_an_event_of_its_own():
     assert wake_up_run(operations, a=(0, {}), b=(0.5, {})) == [2, 1.5]
 
 
+@pytest.mark.parametrize(
+    ("inner", "guard", "expected"),
+    [
+        # A timer's handler runs before those whom the unwinding woke: its back-off ends before b gives m back.
+        ([holding_lock("l", delay(9))], {"timeout": "1 s"}, (2, "queue full")),
+        # A failed fork is woken after those whom its cancellation woke: b gives m back before the back-off ends.
+        ([{"parallel": [[delay(1), {"fail": "x"}], [holding_lock("l", delay(9))]]}], {}, (3, "x")),
+    ],
+)
+def test_handler_and_those_whom_the_unwinding_woke(inner, guard, expected):
+    operations = {
+        "a": [{"call": "s.inner", **guard, "retries": {"most": 1, "backoff": "1 s"}}],
+        "inner": [holding_lock("m"), *inner],
+        "b": then_m(holding_lock("l")),
+    }
+    workloads = {"a": at(0, operation="s.a"), "b": at(0.5, operation="s.b")}
+    finished = run(operations, workloads, locks={"l": {}, "m": {"queue_limit": 0}})
+    assert finished.log("a")[0][2:] == expected
+    assert finished.log("b") == [(0, 0.5, 2, OK)]
+
+
 def test_branches_start_in_order_after_their_parent_blocks_and_messages_too():
     operations = {
         "a": [{"publish": "s.m2"}, {"parallel": [then_m(delay(0, name="x")), then_m()]}],
@@ -1013,9 +1034,9 @@ def test_mix_of_operations():
 # Balancers.
 
 
-def arrivals_per_replica(policy, workloads, operations, replicas=2, **service):
+def arrivals_per_replica(policy, workloads, operations, replicas=2, pools="workers", **service):
     service = {"replicas": replicas, "workers": 1, "balancer": policy, **service}
-    return [pool.arrivals for pool in run(operations, workloads, service=service).stations("services.s.workers")]
+    return [pool.arrivals for pool in run(operations, workloads, service=service).stations(f"services.s.{pools}")]
 
 
 def test_round_robin():
@@ -1033,8 +1054,11 @@ def test_least_outstanding_avoids_the_busy_and_takes_turns_among_equals():
     assert arrivals_per_replica("least_outstanding", {"w": at(*[0] * 9)}, operations, 3) == [3, 3, 3]
 
 
-@pytest.mark.parametrize("more", [{"workers": None}, {"worker_model": "event_loop", "workers": None}])
-def test_least_outstanding_counts_requests_where_workers_are_unlimited(more):
+EVENT_LOOP = {"worker_model": "event_loop", "pools": "requests"}
+
+
+@pytest.mark.parametrize("more", [{"workers": None}, EVENT_LOOP, {"workers": None, **EVENT_LOOP}])
+def test_least_outstanding_counts_requests_that_hold_no_worker(more):
     operations = {"long": [delay(50)], "op": [delay(0.5)]}
     workloads = {"long": at(0, operation="s.long"), "short": at(*range(1, 10))}
     assert arrivals_per_replica("least_outstanding", workloads, operations, **more) == [1, 9]
@@ -1079,7 +1103,7 @@ def test_replicas_are_spread_over_the_instances_of_their_host():
 
 
 def test_closed_users_think_and_wait_and_the_run_ends_before_events_at_its_end():
-    workload = {"users": 2, "think": "1 s", "operation": "s.op"}
+    workload = {"users": 2, "think": "1 s", "ramp_up": "0 s", "operation": "s.op"}
     finished = run({"op": [delay(2)]}, {"w": workload}, duration=10.0)
     assert finished.log() == [
         (0, 1, 3, OK), (1, 1, 3, OK), (2, 4, 6, OK), (3, 4, 6, OK), (4, 7, 9, OK), (5, 7, 9, OK),
@@ -1088,7 +1112,8 @@ def test_closed_users_think_and_wait_and_the_run_ends_before_events_at_its_end()
 
 
 def test_closed_users_queue_and_number_their_own_requests():
-    finished = run({"op": [delay(2)]}, {"w": {"users": 3, "operation": "s.op"}}, duration=9.0, service={"workers": 1})
+    workload = {"users": 3, "ramp_up": "0 s", "operation": "s.op"}
+    finished = run({"op": [delay(2)]}, {"w": workload}, duration=9.0, service={"workers": 1})
     assert finished.log() == [
         (0, 0, 2, OK), (1, 0, 4, OK), (2, 0, 6, OK), (3, 2, 8, OK), (4, 4, None, STILL), (5, 6, None, STILL),
         (6, 8, None, STILL),
@@ -1096,8 +1121,18 @@ def test_closed_users_queue_and_number_their_own_requests():
 
 
 def test_users_of_failed_requests_go_on():
-    finished = run({"op": [delay(1), {"fail": "x"}]}, {"w": {"users": 1, "think": "1 s", "operation": "s.op"}}, 6.5)
+    workload = {"users": 1, "think": "1 s", "ramp_up": "0 s", "operation": "s.op"}
+    finished = run({"op": [delay(1), {"fail": "x"}]}, {"w": workload}, 6.5)
     assert finished.log() == [(0, 1, 2, "x"), (1, 3, 4, "x"), (2, 5, 6, "x")]
+
+
+def test_users_come_within_the_ramp_up_and_think_first():
+    workload = {"users": 50, "think": "1 s", "ramp_up": "8 s", "operation": "s.op"}
+    finished = run({"op": [delay(100)]}, {"w": workload}, duration=20.0)
+    arrivals = finished.table("w").arrival
+    assert len(set(arrivals.tolist())) == 50
+    assert 1 < arrivals.min() < 3
+    assert 7 < arrivals.max() < 9
 
 
 def test_time_that_stands_still_is_reported(monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_blocks import README, ROOT, blocks, output_of
+from readme_blocks import README, ROOT, blocks, output_of
 
 SLOW = ("validate", "capacity", "sweep")
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -400,28 +401,30 @@ def test_another_discipline_fails_the_same_check(simulated: str, theory, farm: F
     assert disagreements(farm.of(BY_NAME[simulated]), {"response": theory.response_time})
 
 
-def coverage(executor: ProcessPoolExecutor, warm_up: str, seeds: range) -> dict[str, float]:
-    """How often 95 % intervals of M/M/1 at load 0.8 contain theory, all settings but the warm-up at their defaults."""
-    system = loads(disk_queue(1, 0.8), [f"run.warm_up={warm_up}"])
+def m_m_1_by_default(warm_up: str, seed: int) -> list[str]:
+    """Which 95 % intervals of M/M/1 at load 0.8 miss theory, all settings but the warm-up at their defaults."""
     queue = mmc(800.0, SERVICE_TIME, 1)
     theory = {
         "response": queue.response_time,
         "p95": queue.response_time_quantile(0.95),
         f"utilization {DISK}": queue.utilization,
     }
-    misses = dict.fromkeys(theory, 0)
-    for results in executor.map(run, [system] * len(seeds), [Settings(seed=seed) for seed in seeds]):
-        for text in disagreements(results, theory):
-            misses[text.partition(":")[0]] += 1
-    return {quantity: 1.0 - count / len(seeds) for quantity, count in misses.items()}
+    results = run(loads(disk_queue(1, 0.8), [f"run.warm_up={warm_up}"]), Settings(seed=seed))
+    return [text.partition(":")[0] for text in disagreements(results, theory)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("warm_up", ["auto", "1s"])
 def test_coverage(warm_up: str, farm: Farm):
-    """Ten replications of 10 000 requests, 200 seeds; the least accepted is 3.3 binomial standard errors below 95 %."""
+    """Ten replications of 10 000 requests, 200 seeds; accepted is what is within 3.3 binomial standard errors of 95 %.
+
+    The t interval of ten skewed means covers a little less than it says (93 to 94 % here), which is within that.
+    """
     seeds = range(1000, 1200)
-    covered = coverage(farm.executor, warm_up, seeds)
-    print(warm_up, covered)
+    missed = Counter(
+        name for names in farm.executor.map(m_m_1_by_default, [warm_up] * len(seeds), seeds) for name in names
+    )
     least = 0.95 - 3.3 * math.sqrt(0.95 * 0.05 / len(seeds))
+    covered = {name: 1.0 - missed[name] / len(seeds) for name in ("response", "p95", f"utilization {DISK}")}
+    print(f"warm-up {warm_up}: {covered}")
     assert all(share >= least for share in covered.values()), covered

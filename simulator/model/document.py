@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -18,7 +19,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from simulator.errors import InputError, Problem
 
 MOST_BYTES = 4 * 2**20
-MOST_NODES = 200_000
+MOST_NODES = 100_000
+MOST_PROBLEMS = 300
 MOST_LEVELS = 100
 MOST_DIGITS = 300
 
@@ -300,13 +302,19 @@ class _Reader:
     def _problem(self, place: Place, message: str, key: str | None = None) -> None:
         path = [*self._path(), key] if key is not None else []
         self.problems.append(Problem(self.source, *self._within(place), dotted(path), message))
+        if len(self.problems) >= MOST_PROBLEMS:
+            raise self._fatal(place, f"the {MOST_PROBLEMS}th problem, the rest is left out")
 
     def _fatal(self, place: Place, message: str) -> InputError:
         return InputError([*self.problems, Problem(self.source, *self._within(place), "", message)])
 
+    @cached_property
+    def _lines(self) -> list[str]:
+        return LINE_BREAK.split(self.text)
+
     def _within(self, place: Place) -> Place:
         """The place, or the end of the text where it lies behind that."""
-        lines = LINE_BREAK.split(self.text)
+        lines = self._lines
         last = len(lines) - 1 if lines[-1] == "" and len(lines) > 1 else len(lines)
         return place if place[0] <= last else (last, len(lines[last - 1]) + 1)
 

@@ -76,8 +76,8 @@ def _document(text: str, source: str) -> tuple[Any, list[Problem]]:
     document, problems = read(text, source)
     if isinstance(document, dict):
         return document, problems
-    got = {list: "a list", str: f"the text {short(document)}", type(None): "an empty text"}
-    message = f"got {got.get(type(document), short(document))}, {EXPECTED}"
+    got = "an empty text" if document is None else "a list" if isinstance(document, list) else short(document)
+    message = f"got {got}, {EXPECTED}"
     raise InputError([*problems, Problem(source, 1, 1, "", message)])
 
 

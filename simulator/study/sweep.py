@@ -75,7 +75,12 @@ def sweep(
     """
     settings = settings or Settings()
     points = grid(axes)
-    systems = systems_at(Path(model), points, overrides)
+
+    def place(number: int, problem: Problem) -> Problem:
+        own = any(problem.source.startswith(f"--set {path}=") for path in points[number])
+        return replace(problem, source=problem.source.replace("--set", "--vary", 1)) if own else problem
+
+    systems = systems_at(Path(model), points, overrides, place)
     one_job = replace(settings, jobs=1, progress=None)
     results = []
     for result in map_tasks(_Runner(one_job), systems, settings.jobs):

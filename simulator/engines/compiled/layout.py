@@ -1,0 +1,191 @@
+"""Memory layout of a run: the records that the kernel and Python share, and the numbers that stand for things.
+
+Every record lives in a NumPy array that Python owns. The one `WORLD` record holds the addresses of all others and
+what there is only one of (the clock, the heads of free lists). Links between records are indices, `NONE` at an end.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+
+import numpy as np
+
+NONE = -1
+
+
+class Status(IntEnum):
+    """Why the kernel came back; it does so with nothing half done."""
+
+    DONE = 0
+    CHECK = auto()  # a while has passed: time for Python to look for a Ctrl-C
+    NEED_DRAW = auto()
+    NEED_GAPS = auto()
+    GROW_TOKENS = auto()
+    GROW_SCOPES = auto()
+    GROW_HOLDS = auto()
+    GROW_KEYS = auto()
+    GROW_ENTRIES = auto()
+    GROW_ROWS = auto()
+    SPINNING = auto()
+    TOO_DEEP = auto()
+
+
+class Op(IntEnum):
+    """What an instruction does."""
+
+    VISIT = 0
+    RELEASE = auto()
+    DELAY = auto()
+    DRAW_INTO = auto()
+    LOOKUP = auto()
+    INSERT = auto()
+    CHOOSE = auto()
+    JUMP = auto()
+    FORK = auto()
+    PUBLISH = auto()
+    SELECT = auto()
+    CLEAR = auto()
+    LOOP = auto()
+    NEXT = auto()
+    SCOPE = auto()
+    END_SCOPE = auto()
+    RETRY = auto()
+    FAIL = auto()
+    END = auto()
+
+
+class Kind(IntEnum):
+    """Kind of a station."""
+
+    SERVERS = 0
+    SHARING = auto()
+    POOL = auto()
+    BUCKET = auto()
+    STORE = auto()
+
+
+PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
+
+WORLD = np.dtype(
+    [
+        # The clock and the event heap. `hole`: the heap's root is the event under way, free to be replaced.
+        ("now", "f8"), ("order", "i8"), ("events", "i8"), ("hole", "i8"), ("heap", "i8"), ("position", "i8"),
+        # The token that runs, and those that are ready, in a ring.
+        ("running", "i8"), ("ready", "i8"), ("ready_first", "i8"), ("ready_count", "i8"), ("ready_mask", "i8"),
+        ("thinking", "i8"),  # the user whose next think time is to be scheduled
+        # Addresses of tables that do not change.
+        ("code", "i8"), ("table", "i8"), ("numbers", "i8"), ("balancers", "i8"), ("draws", "i8"),
+        # Addresses of state.
+        ("stations", "i8"), ("queues", "i8"), ("workloads", "i8"), ("users", "i8"),
+        ("tokens", "i8"), ("frames", "i8"), ("times", "i8"), ("scopes", "i8"), ("holds", "i8"),
+        ("frame_size", "i8"), ("times_size", "i8"),
+        ("free_token", "i8"), ("free_tokens", "i8"), ("free_scope", "i8"), ("free_hold", "i8"),
+        # Ids of events: 0 is the sample, then come arrivals, users, stations, and tokens and scopes in turn.
+        ("first_user", "i8"), ("first_station", "i8"), ("first_token", "i8"),
+        # Blocks of draws.
+        ("block_bits", "i8"), ("later", "i8"), ("later_tags", "i8"), ("later_mask", "i8"), ("later_bits", "i8"),
+        # Stores.
+        ("entries", "i8"), ("free_entry", "i8"), ("keys", "i8"), ("universe", "i8"), ("uses", "i8"),
+        # Samples.
+        ("station_count", "i8"), ("workload_count", "i8"), ("sampled", "i8"), ("ticks_left", "i8"),
+        ("sample_times", "i8"), ("station_samples", "i8"), ("workload_samples", "i8"),
+        ("window", "f8"), ("duration", "f8"),
+        # What the kernel asks Python for.
+        ("asked", "i8"), ("asked_number", "i8"), ("asked_draw", "i8"), ("full", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+EVENT = np.dtype([("time", "f8"), ("order", "i8"), ("id", "i8")], align=True)
+
+INSTRUCTION = np.dtype(
+    [
+        ("op", "i4"), ("component", "i4"),  # index of the component's waiting time in a token's times
+        ("draw", "i4"),  # NONE: the constant `value`
+        ("register", "i4"),  # of the place, where it has one
+        ("place", "i4"),  # the station, or where the list of stations starts in the table
+        ("target", "i4"), ("argument", "i4"), ("counter", "i4"), ("flag", "i4"), ("list", "i4"), ("size", "i4"),
+        ("value", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+DRAW = np.dtype(
+    [("values", "i8"), ("tags", "i8"), ("mask", "i8"), ("counter", "i4"), ("constant", "i4"), ("value", "f8")],
+    align=True,
+)
+
+LATER_TAG = np.dtype([("block", "i8"), ("draw", "i8"), ("number", "i8")], align=True)
+
+BALANCER = np.dtype([("policy", "i4"), ("count", "i4"), ("pools", "i4"), ("position", "i4")], align=True)
+
+STATION = np.dtype(
+    [
+        ("kind", "i4"), ("discipline", "i4"), ("queue", "i4"), ("levels", "i4"),
+        ("busy", "i8"), ("waiting", "i8"), ("last", "f8"), ("busy_area", "f8"), ("waiting_area", "f8"),
+        ("delivered", "f8"), ("arrivals", "i8"), ("completions", "i8"), ("rejections", "i8"), ("withdrawals", "i8"),
+        ("hits", "i8"), ("limit", "i8"),  # of the queue; NONE: no limit
+        ("servers", "i8"), ("started", "f8"),
+        # Sharing: the table of rates starts at `rates`; `root` is the job to leave next.
+        ("rates", "i8"), ("most", "i8"), ("alone", "f8"), ("virtual", "f8"), ("changed", "f8"), ("order", "i8"),
+        ("owed", "f8"), ("root", "i8"),
+        ("capacity", "f8"), ("used", "f8"),
+        ("rate", "f8"), ("burst", "f8"), ("level", "f8"), ("refilled", "f8"), ("waits", "i8"), ("timed", "i8"),
+        # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.
+        ("entries_most", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
+        ("first", "i8"), ("end", "i8"), ("uses", "i8"), ("row", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+QUEUE = np.dtype([("first", "i4"), ("end", "i4")], align=True)
+
+TOKEN = np.dtype(
+    [
+        ("pc", "i4"), ("at", "i4"), ("component", "i4"), ("timed", "i4"), ("since", "f8"), ("amount", "f8"),
+        ("number", "i8"), ("frame", "i4"), ("workload", "i4"),
+        # Neighbours in a queue; in a sharing station the pairing heap's siblings, and the first child.
+        ("before", "i4"), ("after", "i4"), ("child", "i4"), ("level", "i4"), ("mark", "f8"), ("order", "i8"),
+        ("scope", "i4"), ("hold", "i4"), ("holds", "i4"), ("reserved", "i4"),
+        ("alive", "i4"), ("woken", "i4"), ("detached", "i4"), ("detaches", "i4"), ("reason", "i4"), ("need", "i4"),
+        ("parent", "i4"), ("first_branch", "i4"), ("last_branch", "i4"), ("branches", "i4"),
+        ("previous", "i4"), ("next", "i4"),  # siblings
+        ("root", "i4"), ("is_root", "i4"), ("user", "i4"), ("operation", "i4"), ("retries", "i8"), ("arrival", "f8"),
+        ("earlier", "i4"), ("later", "i4"),  # requests in flight, in order of arrival
+        ("free", "i4"), ("unused", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+
+SCOPE = np.dtype(
+    [("token", "i4"), ("outer", "i4"), ("handler", "i4"), ("holds", "i4"), ("reason", "i4"), ("timed", "i4")],
+    align=True,
+)
+
+HOLD = np.dtype([("station", "i4"), ("below", "i4"), ("amount", "f8")], align=True)
+
+WORKLOAD = np.dtype(
+    [
+        # An open workload's gaps, and a closed one's number of users (0 where it is open).
+        ("gaps", "i8"), ("gap", "i8"), ("gap_count", "i8"), ("ended", "i8"),
+        ("users", "i8"), ("first_user", "i8"), ("think", "i8"), ("starts", "i8"), ("last_start", "f8"),
+        ("number", "i8"), ("choice", "i8"), ("entries", "i8"), ("entry_count", "i8"),
+        ("frame_size", "i8"), ("components", "i8"), ("level", "i8"),
+        ("arrived", "i8"), ("completed", "i8"), ("failed", "i8"), ("live", "i8"), ("first", "i8"), ("end", "i8"),
+        ("population_area", "f8"), ("last", "f8"),
+        # Columns of finished requests.
+        ("rows", "i8"), ("room", "i8"), ("numbers", "i8"), ("operations", "i8"), ("arrivals", "i8"), ("ends", "i8"),
+        ("outcomes", "i8"), ("retries", "i8"), ("waits", "i8"), ("services", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+USER = np.dtype([("number", "i8"), ("workload", "i8")], align=True)
+
+ENTRY = np.dtype(
+    [
+        ("key", "i8"), ("inserted", "f8"), ("uses", "i8"), ("order", "i8"),
+        ("before", "i4"), ("after", "i4"), ("place", "i4"), ("free", "i4"),
+    ],
+    align=True,
+)  # fmt: skip

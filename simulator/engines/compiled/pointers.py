@@ -1,0 +1,114 @@
+"""Access to shared memory from compiled code, and the decorators that compile it.
+
+Compiled functions get one record, the world, by its address, and reach all else through the addresses in it: a call
+passes a pointer, not twenty arrays, nothing is reference-counted, and entering from Python costs microseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba  # type: ignore[import-untyped,unused-ignore]
+import numpy as np
+from numba.core import types  # type: ignore[import-untyped,unused-ignore]
+from numba.extending import intrinsic  # type: ignore[import-untyped,unused-ignore]
+
+from simulator.engines.compiled import layout
+
+Record = Any  # a pointer to a record
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+OPTIONS = {"error_model": "numpy", "_nrt": False}
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function that others call where it stands."""
+    decorated: Function = numba.njit(**OPTIONS)(function)
+    return decorated
+
+
+def inlined(function: Function) -> Function:
+    """Compile a function of the hot path into its callers."""
+    decorated: Function = numba.njit(forceinline=True, **OPTIONS)(function)
+    return decorated
+
+
+def apart(function: Function) -> Function:
+    """Compile a function of rare paths once, outside its callers."""
+    decorated: Function = numba.njit(noinline=True, **OPTIONS)(function)
+    return decorated
+
+
+def _address(context: Any, builder: Any, base: Any, index: Any, size: int) -> Any:
+    """Pointer to element `index` of an array at an address."""
+    start = builder.inttoptr(base, context.get_value_type(types.voidptr))
+    return builder.gep(start, [builder.mul(index, context.get_constant(types.intp, size))])
+
+
+def _records(dtype: np.dtype[Any]) -> Callable[[int, int], Record]:
+    """The function (address, index) -> record."""
+    record = numba.from_dtype(dtype)
+    size = dtype.itemsize
+
+    def typed(typing: Any, address: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = _address(context, builder, *arguments, size)
+            return builder.bitcast(pointer, context.get_value_type(record))
+
+        return record(types.intp, types.intp), generate
+
+    function: Callable[[int, int], Record] = intrinsic(typed)
+    return function
+
+
+def _loads(scalar: Any, size: int) -> Callable[[int, int], Any]:
+    """The function (address, index) -> number."""
+
+    def typed(typing: Any, address: Any, index: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            pointer = _address(context, builder, *arguments, size)
+            kind = context.get_value_type(scalar)
+            return builder.load(builder.bitcast(pointer, kind.as_pointer()), typ=kind)
+
+        return scalar(types.intp, types.intp), generate
+
+    function: Callable[[int, int], Any] = intrinsic(typed)
+    return function
+
+
+def _stores(scalar: Any, size: int) -> Callable[[int, int, Any], None]:
+    """The function (address, index, number) that writes it."""
+
+    def typed(typing: Any, address: Any, index: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            base, index, value = arguments
+            pointer = _address(context, builder, base, index, size)
+            kind = context.get_value_type(scalar)
+            builder.store(value, builder.bitcast(pointer, kind.as_pointer()))
+            return context.get_dummy_value()
+
+        return types.void(types.intp, types.intp, scalar), generate
+
+    function: Callable[[int, int, Any], None] = intrinsic(typed)
+    return function
+
+
+world_at = _records(layout.WORLD)
+event_at = _records(layout.EVENT)
+instruction_at = _records(layout.INSTRUCTION)
+draw_at = _records(layout.DRAW)
+later_tag_at = _records(layout.LATER_TAG)
+balancer_at = _records(layout.BALANCER)
+station_at = _records(layout.STATION)
+queue_at = _records(layout.QUEUE)
+token_at = _records(layout.TOKEN)
+scope_at = _records(layout.SCOPE)
+hold_at = _records(layout.HOLD)
+workload_at = _records(layout.WORKLOAD)
+user_at = _records(layout.USER)
+entry_at = _records(layout.ENTRY)
+
+float_at, set_float = _loads(types.float64, 8), _stores(types.float64, 8)
+integer_at, set_integer = _loads(types.int64, 8), _stores(types.int64, 8)
+index_at, set_index = _loads(types.int32, 4), _stores(types.int32, 4)

@@ -1,0 +1,662 @@
+"""The command line: exit codes, what it prints, what it writes, and how it ends when it is told to stop."""
+
+import errno
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from simulator import cli
+from simulator.study import store
+
+SHOP = """
+name: shop
+hosts:
+  app: {cpu: 2, price: $0.40/h, count: 2}
+  db: {cpu: 2, disk: {iops: 2000, queue_depth: 4}, price: $1.20/h}
+services:
+  web:
+    host: app
+    workers: 8
+    operations:
+      browse: [{compute: 4 ms}, {call: store.read}]
+      buy: [{compute: 9 ms}, {call: store.read}]
+  store:
+    host: db
+    operations:
+      read: [{compute: 1 ms}, {read: 8 KiB}]
+workloads:
+  shoppers: {rate: 100/s, mix: {web.browse: 90%, web.buy: 10%}, timeout: 2 s}
+  staff: {users: 3, think: 100 ms, operation: web.browse}
+objectives: ["shoppers: p95 < 200 ms", "throughput > 50/s"]
+measurements:
+  set: {rate: workloads.shoppers.rate}
+  compare: {mean_s: "shoppers: mean", throughput: "shoppers: throughput"}
+  fitted: {rate: [60/s]}
+"""
+MEASURED = "rate,note,mean_s,throughput\n60/s,quiet,0.008,60\n90/s,busy,0.009,90\n"
+LONG = """
+name: a system with a long name that says all there is to say about what is modelled, and where, and why, and then more
+hosts:
+  application-servers-of-the-second-availability-zone-in-frankfurt: {cpu: 1, disk: {iops: 100}}
+services:
+  order-management-and-fulfilment-service:
+    host: application-servers-of-the-second-availability-zone-in-frankfurt
+    operations:
+      create-an-order-with-many-line-items-and-a-very-long-name: [{read: 4 KiB}]
+workloads:
+  customers-of-the-european-web-shop-on-black-friday:
+    rate: 120/s
+    operation: order-management-and-fulfilment-service.create-an-order-with-many-line-items-and-a-very-long-name
+objectives: ["customers-of-the-european-web-shop-on-black-friday: p99 < 200 ms", throughput > 2k/s]
+measurements:
+  set: {the_rate_that_the_load_generator_was_told_to_offer: workloads.customers-of-the-european-web-shop-on-black-friday.rate}
+  compare: {mean_response_time_seen_by_the_load_generator: mean}
+"""
+LONG_MEASURED = "\n".join(
+    [
+        "the_rate_that_the_load_generator_was_told_to_offer,mean_response_time_seen_by_the_load_generator",
+        "50/s,0.02",
+        "150/s,3",
+    ]
+)
+QUICK = ("-d", "1s", "-r", "3", "-j", "1", "--seed", "5")
+# Every verb that simulates, quickly.
+VERBS = {
+    "check": ["check", "shop.yaml"],
+    "run": ["run", "shop.yaml", *QUICK],
+    "compare": ["compare", "shop.yaml", "--to", "hosts.app.count=1", *QUICK],
+    "sweep": ["sweep", "shop.yaml", "--vary", "hosts.app.count=1,2", *QUICK],
+    "capacity": ["capacity", "shop.yaml", "--tolerance", "40%", *QUICK],
+    "validate": ["validate", "shop.yaml", "measured.csv", *QUICK],
+}
+FORCING = ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "TPSIM_DEBUG")
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """A folder with models, where every test runs."""
+    (tmp_path / "shop.yaml").write_text(SHOP)
+    (tmp_path / "measured.csv").write_text(MEASURED)
+    (tmp_path / "long.yaml").write_text(LONG)
+    (tmp_path / "long.csv").write_text(LONG_MEASURED)
+    for name in FORCING:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def tpsim(monkeypatch, capsys):
+    """Run the command in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tpsim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(ended.value.code, captured.out, captured.err)
+
+    return run
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "simulator.cli", *map(str, arguments)]
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_succeeds(tpsim, verb):
+    outcome = tpsim(*VERBS[verb])
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu", "shop.yaml"], "Did you mean 'run'?"),
+        (["run", "shop.yaml", "--sead", "1"], "--seed"),
+        (["run"], "Missing argument 'MODEL'"),
+        (["run", "shop.yaml", "-d", "10"], "-d: got '10', expected a duration with its unit"),
+        (["run", "shop.yaml", "-d", "0s"], "-d: got '0s', expected more than 0"),
+        (["run", "shop.yaml", "-r", "0"], "-r: got '0', expected a whole number >= 1, or auto"),
+        (["run", "shop.yaml", "--precision", "-2%"], "--precision: got '-2%'"),
+        (["run", "shop.yaml", "-j", "0"], "-j"),
+        (["run", "shop.yaml", "--seed", "x"], "--seed"),
+        (["run", "shop.yaml", "--engine", "warp", *QUICK], "no engine named 'warp'"),
+        (["compare", "shop.yaml"], "nothing to compare"),
+        (["compare", "shop.yaml", "--to", "hosts.app.count=1", *QUICK, "-r", "1"], "at least two"),
+        (["sweep", "shop.yaml"], "--vary"),
+        (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "-o", "table.xls"], ".csv or .parquet"),
+        (["capacity", "shop.yaml", "--objective", "p99 <"], "expected an objective such as"),
+        (["capacity", "shop.yaml", "--objective", "p99 < 5 GiB"], "duration"),
+        (["capacity", "shop.yaml", "--objective", "nobody: p99 < 1 s", *QUICK], "no workload named 'nobody'"),
+        (["validate", "shop.yaml", "measured.csv", "--where", "note"], "expected COLUMN=VALUE"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error(tpsim, arguments, message):
+    outcome = tpsim(*arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+
+
+def test_without_a_verb_there_is_help(tpsim):
+    outcome = tpsim()
+    assert outcome.code == 2
+    assert "Usage: tpsim" in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_missing_model_is_said(tpsim, verb):
+    outcome = tpsim(*(each.replace("shop.yaml", "nowhere.yaml") for each in VERBS[verb]))
+    assert outcome.code == 3
+    assert outcome.out == ""
+    assert outcome.err.startswith("nowhere.yaml: ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_all_problems_of_a_model_come_at_once(tpsim, verb, folder):
+    text = SHOP.replace("cpu: 2, price", "cpu: many, price").replace("{compute: 9 ms}", "{compute: 9 potatoes}")
+    (folder / "shop.yaml").write_text(text)
+    outcome = tpsim(*VERBS[verb])
+    assert outcome.code == 3
+    assert outcome.out == ""
+    places = re.findall(r"^shop\.yaml:(\d+):\d+: ", outcome.err, re.MULTILINE)
+    assert [text.splitlines()[int(line) - 1].split(":")[0].strip() for line in places] == ["app", "buy"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_overrides_work_in_every_verb(tpsim, verb):
+    outcome = tpsim(*VERBS[verb], "-S", "hosts.db.count=none")
+    assert outcome.code == 3
+    assert outcome.err.startswith("--set hosts.db.count=none: hosts.db.count: got 'none'")
+    assert tpsim(*VERBS[verb], "-S", "hosts.db.count=2", "--set", "workloads.staff.users=2").code == 0
+
+
+def test_overrides_change_the_model(tpsim):
+    outcome = tpsim("check", "shop.yaml", "--json", "-S", "workloads.shoppers.rate=0.2k/s")
+    assert json.loads(outcome.out)["workloads"][0]["offered_per_s"] == pytest.approx(200.0)
+
+
+def test_an_objective_that_is_not_met(tpsim):
+    outcome = tpsim(*VERBS["run"], "-S", "objectives=['shoppers: mean < 1 ms']")
+    assert outcome.code == 4
+    assert re.search(r"shoppers: mean < 1 ms .* no\n", outcome.out)
+
+
+def test_a_capacity_out_of_reach(tpsim):
+    arguments = [*VERBS["capacity"], "--objective", "shoppers: mean < 1 ms"]
+    outcome = tpsim(*arguments)
+    assert outcome.code == 4
+    assert "no load meets the objectives" in outcome.out
+    outcome = tpsim(*arguments, "--json")
+    assert outcome.code == 4
+    assert json.loads(outcome.out)["reachable"] is False
+
+
+@pytest.mark.parametrize("verb", ["run", "compare", "sweep"])
+def test_a_precision_out_of_reach(tpsim, verb, monkeypatch):
+    monkeypatch.setattr("simulator.study.run.MOST_REPLICATIONS", 6)
+    outcome = tpsim(*VERBS[verb], "-d", "200ms", "--precision", "0.01%")
+    assert outcome.code == 5
+    assert outcome.out
+    if verb == "run":
+        assert re.search(r"precision +0.01 % NOT reached with 6 replications", outcome.out)
+
+
+def test_a_precision_within_reach(tpsim):
+    outcome = tpsim(*VERBS["run"], "--precision", "50%")
+    assert outcome.code == 0
+    assert re.search(r"precision +50 % reached with \d+ replications", outcome.out)
+
+
+def test_a_defect_says_so_without_a_traceback(tpsim, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the sky is falling")
+
+    monkeypatch.setattr("simulator.study.run.check", fail)
+    outcome = tpsim(*VERBS["run"])
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    assert "RuntimeError: the sky is falling" in outcome.err
+    monkeypatch.setenv("TPSIM_DEBUG", "1")
+    with pytest.raises(RuntimeError):
+        cli.main()
+
+
+def test_want_of_memory_says_so(tpsim, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("simulator.study.run.check", fail)
+    outcome = tpsim(*VERBS["run"])
+    assert outcome.code == 1
+    assert outcome.err.startswith("tpsim: out of memory")
+
+
+# JSON
+
+
+def estimates_in(data):
+    if isinstance(data, dict):
+        if "low" in data:
+            yield data
+        for value in data.values():
+            yield from estimates_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from estimates_in(value)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "models"])
+def test_json_is_one_object(tpsim, verb):
+    outcome = tpsim(*VERBS.get(verb, [verb]), "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    data = json.loads(outcome.out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert data["schema_version"] == 1
+    assert (
+        subprocess.run(
+            [sys.executable, "-m", "json.tool"], input=outcome.out, text=True, stdout=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
+    for estimate in estimates_in(data):
+        assert set(estimate) >= {"value", "low", "high"}
+        if verb != "sweep":
+            assert isinstance(estimate["n"], int)
+
+
+def test_json_of_run_keeps_its_contract(tpsim):
+    data = json.loads(tpsim(*VERBS["run"], "--json").out)
+    assert set(data) >= {
+        "model", "seed", "engine", "simulated_s", "requests", "wall_s", "workloads", "resources", "bottleneck",
+        "stable", "objectives", "cost", "digest", "replications", "warm_up_s",
+    }  # fmt: skip
+    assert (data["model"], data["seed"], data["replications"], data["stable"]) == ("shop", 5, 3, True)
+    assert set(data["workloads"]) == {"shoppers", "staff"}
+    shoppers = data["workloads"]["shoppers"]
+    assert set(shoppers) >= {"offered_per_s", "throughput_per_s", "error_rate", "errors", "latency_s", "breakdown"}
+    assert set(shoppers["latency_s"]) == {"mean", "p50", "p90", "p95", "p99", "p999"}
+    spent = 0.0
+    for component in shoppers["breakdown"].values():
+        assert set(component) == {"wait_s", "service_s"}
+        spent += sum(estimate["value"] for estimate in component.values())
+    assert spent == pytest.approx(shoppers["latency_s"]["mean"]["value"])
+    assert set(data["resources"]["hosts.app.cpu"]) >= {"utilization", "queue_mean"}
+    assert data["bottleneck"]["resource"] == "hosts.app.cpu"
+    assert [set(each) >= {"name", "target", "value", "met"} for each in data["objectives"]] == [True, True]
+    assert set(data["cost"]) == {"per_hour", "per_million_requests"}
+    assert data["cost"]["per_hour"] == pytest.approx(2.0)
+    estimate = shoppers["throughput_per_s"]
+    assert set(estimate) >= {"value", "low", "high", "n"}
+    assert estimate["low"] < estimate["value"] < estimate["high"]
+    assert estimate["n"] == 3
+
+
+def test_json_of_the_other_verbs(tpsim):
+    data = json.loads(tpsim(*VERBS["compare"], "--json").out)
+    assert set(data) >= {"first", "second", "differences", "utilization", "cost_difference_per_hour"}
+    assert data["cost_difference_per_hour"] == pytest.approx(-0.4)
+    data = json.loads(tpsim(*VERBS["capacity"], "--json").out)
+    assert set(data) >= {"model", "reachable", "factor", "limit", "at_limit", "trials"}
+    data = json.loads(tpsim(*VERBS["validate"], "--json").out)
+    assert (data["model"], data["source"]) == ("shop", "measured.csv")
+    assert set(data["mape"]) == {"held_out", "fitted"}
+    assert [row["fitted"] for row in data["rows"]] == [True, True, False, False]
+    data = json.loads(tpsim(*VERBS["check"], "--json").out)
+    assert data["valid"] is True
+
+
+def test_an_unstable_load_has_no_latency(tpsim):
+    outcome = tpsim("run", "long.yaml", *QUICK, "-d", "5s", "--json")
+    data = json.loads(outcome.out)
+    (workload,) = data["workloads"].values()
+    assert outcome.code == 4
+    assert data["stable"] is False
+    assert workload["latency_s"] is None
+    assert workload["backlog_growth_per_s"]["value"] > 0
+    assert data["objectives"][0]["value"]["value"] is None
+
+
+def test_jobs_change_nothing(tpsim):
+    one, two = (json.loads(tpsim(*VERBS["run"], "-j", jobs, "--json").out) for jobs in (1, 2))
+    assert one.pop("wall_s") > 0
+    assert two.pop("wall_s") > 0
+    assert one == two
+
+
+def test_schema_is_a_json_schema(tpsim):
+    outcome = tpsim("schema")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["type"] == "object"
+
+
+# What a person sees
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "models", "help"])
+def test_output_fits_and_is_plain(tpsim, verb):
+    arguments = ["--help"] if verb == "help" else VERBS.get(verb, [verb])
+    outputs = [tpsim(*arguments).out]
+    if verb in VERBS and verb != "sweep":
+        replaced = [each.replace("shop.yaml", "long.yaml").replace("measured", "long") for each in arguments]
+        if verb == "compare":
+            replaced[3] = "workloads.customers-of-the-european-web-shop-on-black-friday.rate=50/s"
+        if verb == "capacity":
+            replaced += ["--objective", "mean < 50 ms"]
+        outcome = tpsim(*replaced)
+        assert (outcome.code in (0, 4), outcome.err) == (True, "")
+        outputs.append(outcome.out)
+    if verb == "sweep":
+        return
+    for text in outputs:
+        assert max(map(len, text.splitlines())) <= 80
+        assert "\x1b" not in text
+        assert "nan" not in text
+        assert not re.search(r"\binf\b", text)
+        assert "(s)" not in text
+        assert "\n\n\n" not in text
+        if verb != "help":
+            assert not re.search(r"[ \t]\n", text)
+
+
+def test_an_unstable_objective_is_said_in_words(tpsim):
+    outcome = tpsim("run", "long.yaml", *QUICK, "-d", "5s")
+    assert "no steady state" in outcome.out
+    assert "verdict" in outcome.out
+    assert "unstable: the backlog" in re.sub(r"\s+", " ", outcome.out)
+
+
+def test_a_comparison_with_an_unstable_side_has_no_latency_there(tpsim):
+    rate = "workloads.customers-of-the-european-web-shop-on-black-friday.rate=50/s"
+    outcome = tpsim("compare", "long.yaml", "--to", rate, *QUICK, "-d", "5s")
+    (line,) = [line for line in outcome.out.splitlines() if line.startswith("mean ")]
+    assert line.split()[1] == "–"
+    assert "ms" in line
+
+
+def in_a_terminal(arguments, until=None, limit=60.0, **environment):
+    """Run with stdout and stderr on a terminal; stop it by an interrupt once `until` was seen."""
+    leader, follower = pty.openpty()
+    names = {"TERM": "xterm", "COLUMNS": "80", **environment}
+    process = subprocess.Popen(
+        command(*arguments), stdin=subprocess.DEVNULL, stdout=follower, stderr=follower, env={**os.environ, **names}
+    )
+    os.close(follower)
+    seen, stopped, ends = b"", False, time.monotonic() + limit
+    while time.monotonic() < ends and select.select([leader], [], [], limit)[0]:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError as error:
+            assert error.errno == errno.EIO
+            break
+        if not piece:
+            break
+        seen += piece
+        if until and until in seen and not stopped:
+            process.send_signal(signal.SIGINT)
+            stopped = True
+    os.close(leader)
+    return process.wait(timeout=limit), seen.decode()
+
+
+def test_a_terminal_gets_a_bar_on_long_work_only():
+    code, seen = in_a_terminal(["run", "shop.yaml", "-d", "1000000s", "-j", "1"], until=b"replications")
+    assert code == 130
+    assert "replications" in seen
+    assert seen.rstrip().endswith("tpsim: interrupted")
+    assert seen.rfind("\x1b[?25h") > seen.rfind("\x1b[?25l")
+
+
+def test_a_quick_run_has_no_bar_and_no_colour_where_none_is_wanted():
+    code, seen = in_a_terminal(["run", "shop.yaml", *QUICK, "-d", "100ms"], NO_COLOR="1")
+    assert code in (0, 4)
+    assert "bottleneck" in seen
+    assert not COLOUR.search(seen)
+    assert "\x1b[?25l" not in seen
+
+
+def test_a_narrow_terminal_folds():
+    code, seen = in_a_terminal(["check", "long.yaml"], COLUMNS="50", NO_COLOR="1")
+    assert code == 0
+    plain = re.sub(r"\x1b\[[\d;]*m", "", seen).replace("\r", "")
+    assert max(map(len, plain.splitlines())) <= 50
+
+
+# Files
+
+
+def test_files_of_a_run(tpsim, folder):
+    outcome = tpsim(*VERBS["run"], "-o", "out", "-S", "hosts.db.count=2", "--json")
+    assert outcome.code == 0
+    out = folder / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "run.json", "model.yaml", "requests.parquet", "levels.parquet", "summary.json",
+    }  # fmt: skip
+    printed, written = json.loads(outcome.out), json.loads((out / "summary.json").read_text())
+    run = json.loads((out / "run.json").read_text())
+    assert written == {name: value for name, value in printed.items() if name != "wall_s"}
+    assert run["digest"] == printed["digest"]
+    assert set(run) >= {"schema_version", "model", "seed", "engine", "wall_s"}
+    requests = pd.read_parquet(out / "requests.parquet")
+    assert len(requests) == printed["requests"]
+    assert set(requests["workload"]) == {"shoppers", "staff"}
+    levels = pd.read_parquet(out / "levels.parquet")
+    assert set(levels["resource"]) == set(printed["resources"])
+    assert set(levels["replication"]) == {0, 1, 2}
+    again = json.loads(tpsim("run", out / "model.yaml", *QUICK, "--json").out)
+    assert again["digest"] == printed["digest"]
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_same_inputs_same_bytes(tpsim, folder):
+    for name, jobs in (("one", 1), ("two", 2)):
+        assert tpsim(*VERBS["run"], "-o", name, "-j", jobs).code == 0
+    for path in (folder / "one").iterdir():
+        other = folder / "two" / path.name
+        if path.name == "run.json":
+            first, second = (json.loads(each.read_text()) for each in (path, other))
+            assert first.pop("wall_s") != second.pop("wall_s")
+            assert first == second
+        else:
+            assert path.read_bytes() == other.read_bytes(), path.name
+
+
+def test_results_replace_results_and_leave_the_rest(tpsim, folder):
+    assert tpsim(*VERBS["run"], "-o", "deep/out").code == 0
+    (folder / "deep/out/notes.txt").write_text("mine")
+    before = (folder / "deep/out/summary.json").read_bytes()
+    assert tpsim(*VERBS["run"], "--seed", "6", "-o", "deep/out").code == 0
+    assert (folder / "deep/out/notes.txt").read_text() == "mine"
+    assert (folder / "deep/out/summary.json").read_bytes() != before
+
+
+@pytest.mark.parametrize("output", ["measured.csv", "measured.csv/out", "/proc/out"])
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(tpsim, folder, output, monkeypatch):
+    monkeypatch.setattr("simulator.study.run.simulate", lambda *_: pytest.fail("it simulated"))
+    outcome = tpsim(*VERBS["run"], "-o", output)
+    assert outcome.code == 3
+    assert outcome.out == ""
+    assert outcome.err.startswith("tpsim: /")
+    assert output in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert (folder / "measured.csv").read_text() == MEASURED
+
+
+def test_a_full_disk_leaves_old_results(tpsim, folder):
+    assert tpsim(*VERBS["run"], "-o", "out").code == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+
+    def no_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    arguments = command(*VERBS["run"], "--seed", "6", "-o", "out")
+    done = subprocess.run(arguments, capture_output=True, text=True, preexec_fn=no_room)
+    assert done.returncode == 3
+    assert done.stderr == f"tpsim: {folder / 'out'}: {os.strerror(errno.EFBIG)}\n"
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_interrupt_while_writing_leaves_old_results(tpsim, folder, monkeypatch):
+    assert tpsim(*VERBS["run"], "-o", "out").code == 0
+    before = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "levels_table", interrupt)
+    assert tpsim(*VERBS["run"], "--seed", "6", "-o", "out").code == 130
+    assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+    assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
+    printed = tpsim(*VERBS["sweep"])
+    assert printed.code == 0
+    for name in ("table.csv", "new/table.parquet"):
+        outcome = tpsim(*VERBS["sweep"], "-o", name)
+        assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+    assert (folder / "table.csv").read_text() == printed.out
+    table = pd.read_csv(folder / "table.csv")
+    pd.testing.assert_frame_equal(table, pd.read_parquet(folder / "new/table.parquet"), check_dtype=False)
+    assert list(table.columns) == [
+        "hosts.app.count", "stable", "cost_per_hour", "of", "metric", "value", "low", "high",
+    ]  # fmt: skip
+    assert table["hosts.app.count"].unique().tolist() == [1, 2]
+    rows = json.loads(tpsim(*VERBS["sweep"], "--json").out)["rows"]
+    assert len(rows) == len(table)
+    assert rows[0]["hosts.app.count"] == 1
+
+
+# Pipes, signals and lost workers
+
+
+@pytest.mark.parametrize("verb", ["run", "sweep", "check", "schema"])
+def test_a_reader_that_has_gone_is_no_error(verb):
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = command(*VERBS.get(verb, [verb]))
+    done = subprocess.run(arguments, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def session_of(leader):
+    """Process numbers and parents of those in a session, the leader left out."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        state, parent, session = fields[0], int(fields[1]), int(fields[3])
+        number = int(stat.parent.name)
+        if session == leader and number != leader and state != "Z":
+            found[number] = parent
+    return found
+
+
+def workers_of(leader):
+    """Those of a session whose parent is not the leader: forked from its fork server."""
+    return [number for number, parent in session_of(leader).items() if parent != leader]
+
+
+def wait_until(condition, limit=30.0):
+    ends = time.monotonic() + limit
+    while not (found := condition()):
+        assert time.monotonic() < ends, "it did not come about"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def long_run():
+    """A run that would take hours, in a session of its own."""
+    started = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            command("run", "shop.yaml", "-d", "1000000s", *arguments),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        for number in (*session_of(process.pid), *([process.pid] if process.poll() is None else [])):
+            os.kill(number, signal.SIGKILL)
+        process.communicate()
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("to_all", [False, True], ids=["to the command", "to all, as a terminal does"])
+def test_an_interrupt_ends_everything(long_run, folder, to_all):
+    process = long_run("-j", "2", "-o", "out")
+    wait_until(lambda: len(workers_of(process.pid)) == 2)
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (130, "", "tpsim: interrupted\n")
+    wait_until(lambda: not session_of(process.pid), limit=10)
+    assert sorted(path.name for path in folder.iterdir()) == ["long.csv", "long.yaml", "measured.csv", "shop.yaml"]
+
+
+@needs_proc
+@pytest.mark.parametrize("after", [0.3, 0.6, 1.0, 1.5])
+def test_an_interrupt_at_any_time_is_quiet(long_run, after):
+    process = long_run("-j", "2")
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    wait_until(lambda: not session_of(process.pid), limit=10)
+    assert process.returncode == 130
+    assert err == "tpsim: interrupted\n"
+
+
+@needs_proc
+def test_workers_of_a_killed_command_end(long_run):
+    process = long_run("-j", "2")
+    wait_until(lambda: len(workers_of(process.pid)) == 2)
+    time.sleep(0.5)
+    process.kill()
+    process.wait(timeout=10)
+    wait_until(lambda: not session_of(process.pid), limit=10)
+
+
+@needs_proc
+def test_a_killed_worker_is_said(long_run):
+    process = long_run("-j", "2")
+    workers = wait_until(lambda: len(workers_of(process.pid)) == 2 and workers_of(process.pid))
+    os.kill(workers[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (1, "")
+    assert err == "tpsim: a worker process was killed (out of memory?); try fewer jobs (-j)\n"
+    wait_until(lambda: not session_of(process.pid), limit=10)
