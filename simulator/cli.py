@@ -59,6 +59,8 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
+        if code == INTERRUPTED:  # newer typer catches the interrupt and returns this
+            raise KeyboardInterrupt
     except InputError as error:
         code = _say(str(error), INVALID)
     except UsageError as error:
@@ -75,8 +77,9 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _say("tpsim: interrupted", INTERRUPTED)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = FINE
+        code = _without_a_reader()
+    except SystemExit as error:  # typer's way of passing on a broken pipe
+        code = _without_a_reader() if isinstance(error.__context__, BrokenPipeError) else error.code
     except OSError as error:
         code = _say(f"tpsim: {error.filename or 'input/output'}: {error.strerror or error}", INVALID)
     except Exception as error:
@@ -87,6 +90,12 @@ def main() -> None:
             BUG,
         )
     sys.exit(code or FINE)
+
+
+def _without_a_reader() -> int:
+    """Who reads the output has seen enough, as `head` does: drop the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FINE
 
 
 def _say(message: str, code: int) -> int:

@@ -114,7 +114,7 @@ externals = st.fixed_dictionaries(
 rate_limits = st.fixed_dictionaries(
     {
         "rate": st.sampled_from(["2.0 /s", "8.0 /s"]),
-        "burst": st.sampled_from([1, 1.5, 4, 0.5]),
+        "burst": st.sampled_from([1, 1.5, 4]),
         "when_empty": st.sampled_from(["reject", "wait"]),
     }
 )

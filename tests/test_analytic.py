@@ -108,9 +108,7 @@ def test_erlang_formulas_for_many_servers():
 
 @given(load=st.floats(0.01, 40.0), servers=st.integers(1, 60))
 def test_erlang_b_is_mmcc_and_falls_with_servers(load, servers):
-    assert erlang_b(load, servers) == pytest.approx(
-        mmck(load, 1.0, servers, servers).loss_probability, rel=1e-9
-    )
+    assert erlang_b(load, servers) == pytest.approx(mmck(load, 1.0, servers, servers).loss_probability, rel=1e-9)
     assert erlang_b(load, servers + 1) < erlang_b(load, servers)
 
 
@@ -236,9 +234,7 @@ def test_quantiles_invert_their_distributions(load, servers, time, probability):
     assert wait == 0 or tail == pytest.approx(1 - probability, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("load", "servers"), [(0.5, 1), (0.999, 1), (0.5, 2), (0.9, 10), (0.9 + 1e-12, 10), (0.99, 3)]
-)
+@pytest.mark.parametrize(("load", "servers"), [(0.5, 1), (0.999, 1), (0.5, 2), (0.9, 10), (0.9 + 1e-12, 10), (0.99, 3)])
 def test_response_time_distribution_has_the_mean(load, servers):
     queue = mmc(load * servers, 1.0, servers)
     grid = np.linspace(0.0, 40 * queue.response_time + 40, 40_001)
@@ -448,9 +444,7 @@ def exact_closed(demands, population, think_time, servers) -> tuple[list[Fractio
         rest = convolve(rest, constants(Fraction(demand), count))
     last = constants(Fraction(demands[-1]), servers[-1])
     total = convolve(rest, last)
-    numbers = [
-        sum(j * last[j] * rest[n - j] for j in range(n + 1)) / total[n] for n in range(1, population + 1)
-    ]
+    numbers = [sum(j * last[j] * rest[n - j] for j in range(n + 1)) / total[n] for n in range(1, population + 1)]
     return [total[n - 1] / total[n] for n in range(1, population + 1)], numbers
 
 
@@ -486,9 +480,7 @@ def test_mva_invariants(demands, population, think_time, kinds):
     assert network.response_time[0] == pytest.approx(total)
     cycle = network.response_time + think_time
     assert network.throughput * cycle == pytest.approx(network.populations, rel=1e-9)
-    assert network.numbers_at_stations == pytest.approx(
-        network.throughput[:, None] * network.residence_times, rel=1e-9
-    )
+    assert network.numbers_at_stations == pytest.approx(network.throughput[:, None] * network.residence_times, rel=1e-9)
     assert np.all(network.utilizations <= 1)
     assert np.all(np.diff(network.throughput) >= -1e-9 * network.throughput[0])
     assert np.all(np.diff(network.response_time) >= -1e-9 * total)
@@ -561,9 +553,7 @@ def test_multiclass_against_its_markov_chain():
     chain = stationary(populations, moves)
     network = mva_multiclass(demands, populations)
     for index in range(2):
-        throughput = mean(
-            chain, lambda state, index=index: sum(r for k, i, r in rates(state) if k == 0 and i == index)
-        )
+        throughput = mean(chain, lambda state, index=index: sum(r for k, i, r in rates(state) if k == 0 and i == index))
         assert network.throughput[index] == pytest.approx(throughput)
         number = mean(chain, lambda state, index=index: state[index])
         assert network.numbers_at_stations[index, 0] == pytest.approx(number)
@@ -655,9 +645,7 @@ def test_caches_by_hand():
     assert che_hit_ratio([0.5, 0.5, 0.0], 2) == 1
 
 
-@given(
-    weights=st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=60), share=st.floats(0.0, 1.0), scale=times
-)
+@given(weights=st.lists(st.floats(1e-3, 1.0), min_size=2, max_size=60), share=st.floats(0.0, 1.0), scale=times)
 def test_cache_policies_are_in_order(weights, share, scale):
     capacity = int(share * (len(weights) - 1))
     ratios = [formula(weights, capacity) for formula in (fifo_hit_ratio, che_hit_ratio, lfu_hit_ratio)]

@@ -61,7 +61,8 @@ workloads:
     operation: order-management-and-fulfilment-service.create-an-order-with-many-line-items-and-a-very-long-name
 objectives: ["customers-of-the-european-web-shop-on-black-friday: p99 < 200 ms", throughput > 2k/s]
 measurements:
-  set: {the_rate_that_the_load_generator_was_told_to_offer: workloads.customers-of-the-european-web-shop-on-black-friday.rate}
+  set:
+    the_rate_that_the_load_generator_was_told_to_offer: workloads.customers-of-the-european-web-shop-on-black-friday.rate
   compare: {mean_response_time_seen_by_the_load_generator: mean}
 """
 LONG_MEASURED = "\n".join(
@@ -411,8 +412,7 @@ def in_a_terminal(arguments, until=None, limit=60.0, **environment):
     while time.monotonic() < ends and select.select([leader], [], [], limit)[0]:
         try:
             piece = os.read(leader, 65536)
-        except OSError as error:
-            assert error.errno == errno.EIO
+        except OSError:  # the other end is closed
             break
         if not piece:
             break

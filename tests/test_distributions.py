@@ -96,9 +96,7 @@ def test_moments_of_samples(distribution):
     assert moments_hold(sample(distribution), distribution.mean, distribution.variance)
 
 
-@pytest.mark.parametrize(
-    "distribution", [Exponential(2.0), Gamma(2.0, 2.5), HyperExponential(0.5, 4.0)], ids=repr
-)
+@pytest.mark.parametrize("distribution", [Exponential(2.0), Gamma(2.0, 2.5), HyperExponential(0.5, 4.0)], ids=repr)
 def test_wrong_moments_are_noticed(distribution):
     """Negative control: 3 % off in the mean, or 10 % in the variance, does not pass."""
     x = sample(distribution)
@@ -126,9 +124,7 @@ def test_hyperexponential_has_balanced_means(cv):
     assert scipy.stats.kstest(sample(distribution), cdf).pvalue > 1e-4
 
 
-@pytest.mark.parametrize(
-    "distribution", [Zipf(1000, 0.99), Zipf(5, 0.0), Discrete((1.0, 0.0, 3.0, 2.5))], ids=repr
-)
+@pytest.mark.parametrize("distribution", [Zipf(1000, 0.99), Zipf(5, 0.0), Discrete((1.0, 0.0, 3.0, 2.5))], ids=repr)
 def test_frequencies_are_the_probabilities(distribution):
     x = sample(distribution)
     probabilities = distribution.probabilities()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import simpy
+from pydantic import ValidationError
 
 from simulator.distributions import Constant
 from simulator.engines.simpy import simulate
@@ -397,9 +398,9 @@ def test_bucket_head_that_withdraws_passes_its_share_on():
     assert (bucket.arrivals, bucket.completions, bucket.withdrawals, bucket.present) == (4, 2, 2, 0)
 
 
-def test_bucket_whose_burst_is_too_small_never_lets_anybody_through():
-    finished = run({"op": []}, {"w": at(0, 5)}, service={"rate_limit": {"rate": "1/s", "burst": 0.5}})
-    assert [outcome for *_, outcome in finished.log()] == ["does not fit"] * 2
+def test_bucket_whose_burst_is_too_small_for_any_request_is_refused():
+    with pytest.raises(ValidationError, match="expected a number of at least 1"):
+        run({"op": []}, {"w": at(0, 5)}, service={"rate_limit": {"rate": "1/s", "burst": 0.5}})
 
 
 # Stores.

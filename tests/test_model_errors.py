@@ -163,7 +163,7 @@ def chain(length: int, step: str) -> str:
 def test_calls_as_deep_as_they_may_be_can_be_lowered_and_deeper_ones_are_refused(step):
     levels = 2 if "parallel" in step else 1
     lower(loads(chain(58 // levels, step)))
-    for length in (70, 3000):
+    for length in (70, 1200):
         (line,) = problems(chain(length, step))
         assert re.search(r"s\.operations\.a: its calls go [\d,]+ levels deep, expected at most 60", line)
 

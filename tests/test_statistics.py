@@ -146,9 +146,7 @@ def test_student_t_quantile_equals_the_table():
 
 
 def test_importing_the_statistics_does_not_import_scipy():
-    code = (
-        "import sys, simulator.results.estimate, simulator.results.trend; assert 'scipy' not in sys.modules"
-    )
+    code = "import sys, simulator.results.estimate, simulator.results.trend; assert 'scipy' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -244,9 +242,7 @@ def test_exchanging_the_pair_inverts_the_ratio_and_negates_the_difference(pairs)
     a, b = np.array(pairs).T
     there, back = paired_ratio(a, b), paired_ratio(b, a)
     assert 0 < there.low <= there.value <= there.high
-    assert (1 / back.value, 1 / back.high, 1 / back.low) == pytest.approx(
-        (there.value, there.low, there.high)
-    )
+    assert (1 / back.value, 1 / back.high, 1 / back.low) == pytest.approx((there.value, there.low, there.high))
     assert paired_difference(b, a).low == pytest.approx(-paired_difference(a, b).high)
 
 

@@ -52,9 +52,7 @@ def test_hand_written_philox_gives_the_published_answer():
 @pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 1021, 2**40 + 2, 2**65 - 8])
 def test_uniforms_are_philox(first, draw, k):
     drawn = Streams(42, 3).uniforms("disk.service", first, 9 if first < 2**65 - 8 else 5, draw, k)
-    expected = [
-        expected_uniform(42, 3, "disk.service", first + offset, draw, k) for offset in range(drawn.size)
-    ]
+    expected = [expected_uniform(42, 3, "disk.service", first + offset, draw, k) for offset in range(drawn.size)]
     assert drawn.tolist() == expected
 
 
@@ -69,8 +67,7 @@ def test_uniforms_do_not_depend_on_the_block():
 def test_every_part_of_the_place_matters():
     places = itertools.product((1, 2), (0, 1), ("a", "b"), (0, 1), (0, 1))
     blocks = [
-        Streams(seed, replication).uniforms(name, 0, 2000, draw, k)
-        for seed, replication, name, draw, k in places
+        Streams(seed, replication).uniforms(name, 0, 2000, draw, k) for seed, replication, name, draw, k in places
     ]
     assert len({value for block in blocks for value in block.tolist()}) == 32 * 2000
     correlations = np.corrcoef(blocks)[np.triu_indices(32, 1)]
@@ -92,9 +89,7 @@ def test_uniforms_are_in_the_open_interval():
     assert abs(uniforms.mean() - 0.5) < 4.5 / np.sqrt(12 * 100_000)
 
 
-@pytest.mark.parametrize(
-    "distribution", [StandardUniform(), Exponential(2.0), Gamma(1.0, 2.0), Constant(3.0)]
-)
+@pytest.mark.parametrize("distribution", [StandardUniform(), Exponential(2.0), Gamma(1.0, 2.0), Constant(3.0)])
 @pytest.mark.parametrize("draw", [0, 2])
 def test_at_equals_block(distribution, draw):
     streams = Streams(7)
@@ -120,9 +115,7 @@ def test_streams_do_not_disturb_each_other():
     alone = Stream(Streams(3), "a", Exponential(1.0)).block(0, 100)
     for first in range(0, 100, 10):
         streams.uniforms("b", first, 3)
-        assert np.array_equal(
-            Stream(streams, "a", Exponential(1.0)).block(first, 10), alone[first : first + 10]
-        )
+        assert np.array_equal(Stream(streams, "a", Exponential(1.0)).block(first, 10), alone[first : first + 10])
 
 
 def test_pickled_streams_draw_the_same():

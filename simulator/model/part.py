@@ -201,10 +201,10 @@ Amount = Annotated[
     BeforeValidator(_quantity("count", "a number of at least 0", _at_least_zero)),
     _schema("count", "a number of at least 0"),
 ]
-PositiveAmount = Annotated[
+AtLeastOne = Annotated[
     float,
-    BeforeValidator(_quantity("count", "a number above 0", _above_zero)),
-    _schema("count", "a number above 0"),
+    BeforeValidator(_quantity("count", "a number of at least 1", lambda number: number >= 1.0)),
+    _schema("count", "a number of at least 1"),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from simulator.model.part import Count, Instances, Part, PositiveAmount, PositiveRate, WholeNumber
+from simulator.model.part import AtLeastOne, Count, Instances, Part, PositiveRate, WholeNumber
 from simulator.model.site import Deployment
 from simulator.model.steps import Step
 from simulator.program.program import Balancer, Policy
@@ -25,7 +25,7 @@ class RateLimit(Part):
 
     rate: PositiveRate
     """Tokens a second."""
-    burst: PositiveAmount | None = None
+    burst: AtLeastOne | None = None
     """Requests that an idle bucket lets through at once; one second's worth (at least 1) where left out."""
     when_empty: Literal["reject", "wait"] = "reject"
     """What happens to a request that finds no token."""

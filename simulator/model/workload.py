@@ -75,6 +75,10 @@ class ProfileSpec(Part):
     def _can_repeat(self) -> Self:
         if self.repeats and self.points[-1].at <= 0.0:
             raise ValueError("the last point is at 0 s, expected a later one in a profile that repeats")
+        if self.repeats and not any(
+            after.at > before.at and before.rate + after.rate > 0.0 for before, after in pairwise(self.points)
+        ):
+            raise ValueError("the rate is above 0 for no time at all, expected a profile that sends requests")
         return self
 
     def arrivals(self) -> Profile:

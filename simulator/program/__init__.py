@@ -14,7 +14,7 @@ Rules that fix a trajectory:
    token goes on. A sharing station reschedules its next completion whenever a job joins or leaves; of jobs that
    finish together the one that joined first leaves first, each in an event of its own.
 5. Sharing keeps a virtual time V, the work that every job present has received, advanced on each change by
-   `(now - last) * capacity(n) / n`, set to the leaving job's mark when a job completes, and to 0 when the station
+   `(now - last) * (capacity(n) / n)`, set to the leaving job's mark when a job completes, and to 0 when the station
    empties.
 6. A pool grants its queue in strict order: a large request at its head holds back small ones behind it.
 7. When a scope's timer fires, or a failure reaches the scope: the token's branches are cancelled in order, then it

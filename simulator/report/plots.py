@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BLACK, GREY = "#000000", "#999999"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, GREY)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-WAITING, SERVICE = "#E69F00", "#0072B2"
+WAITING, SERVICE = "#E69F00", "#56B4E9"
 BAND = 0.1
 """Half width, as a share of the measured value, of the band beside the diagonal."""
 WIDE = 20.0
@@ -142,8 +142,8 @@ def plot_sweep(
     """Draw a metric of a sweep's tidy table over the column `x`: a line with the band of its intervals.
 
     One line for each workload or resource (only those that `of` names) and combination of the other axes of the
-    sweep. Values of `x` where the metric does not exist, as a latency without a steady state, are dotted. Raises
-    UsageError for a column or a metric that is not there.
+    sweep. A cross at the top marks a value of `x` where the line's metric does not exist: a latency without a steady
+    state. Raises UsageError for a column or a metric that is not there.
     """
     varied = list(table.columns)[: list(table.columns).index("stable")]
     if x not in varied:
@@ -157,6 +157,7 @@ def plot_sweep(
     across = _Positions.of(list(dict.fromkeys(table[x])))
     others = _telling(chosen.to_dict("records"), ["of", *(name for name in varied if name != x)])
     groups = _grouped(chosen.to_dict("records"), lambda row: tuple(str(row[name]) for name in others))
+    missing: list[tuple[float, str]] = []
     for number, (values, rows) in enumerate(groups.items()):
         points = sorted(
             ((across.at[row[x]], Estimate(row["value"], row["low"], row["high"], 0)) for row in rows),
@@ -165,9 +166,10 @@ def plot_sweep(
         label = _named(others, values) if others else str(rows[0]["of"])
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         _line(axes, points, scale, colour, label=label, marker=marker)
-    absent = [place for value, place in across.at.items() if value not in set(chosen[x])]
-    for number, place in enumerate(absent):
-        axes.axvline(place, color=BLACK, linestyle=":", linewidth=1.2, label=None if number else "no steady state")
+        missing += [(place, colour) for place in _missing(table, rows, x, varied, across)]
+    for place, colour in missing:
+        axes.plot(place, 0.97, "x", color=colour, markersize=8, markeredgewidth=2, transform=axes.get_xaxis_transform(),
+                  label=None if colour != missing[0][1] or place != missing[0][0] else "no steady state")  # fmt: skip
     across.apply(axes, x)
     axes.set_ylabel(scale.label(_words(metric)))
     if scale.smallest > 0.0 and scale.largest / scale.smallest < WIDE:
@@ -247,8 +249,9 @@ class _Positions:
                 parsed = [units.parse(value, dimension) for value in values]
             except units.UnitError:
                 continue
-            scale = _Scale.of(parsed, dimension)
-            return cls({value: number * scale.factor for value, number in zip(values, parsed, strict=True)}, scale.unit)
+            factor, unit = scale_for(min(filter(None, parsed), default=0.0), dimension)
+            places = {value: number * factor for value, number in zip(values, parsed, strict=True)}
+            return cls(places, UNIT_NAMES.get(unit, unit))
         return cls({value: float(place) for place, value in enumerate(values)}, "", tuple(map(str, values)))
 
     def apply(self, axes: Axes, name: str) -> None:
@@ -258,6 +261,18 @@ class _Positions:
             axes.set_xticks(range(len(self.texts)), list(self.texts))
         elif all(place.is_integer() for place in self.at.values()) and len(self.at) <= 12:
             axes.set_xticks(list(self.at.values()), [f"{place:g}" for place in self.at.values()])
+
+
+def _missing(
+    table: pd.DataFrame, rows: Sequence[Mapping[Any, Any]], x: str, varied: Sequence[Any], across: _Positions
+) -> list[float]:
+    """Where the sweep has points that differ from a line's only in `x`, and the line has none."""
+    alike = table
+    for name in varied:
+        if name != x:
+            alike = alike[alike[name] == rows[0][name]]
+    there = {row[x] for row in rows}
+    return [across.at[value] for value in dict.fromkeys(alike[x]) if value not in there]
 
 
 def _axes(axes: Axes | None, width: float, height: float) -> Axes:

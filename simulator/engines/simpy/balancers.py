@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from simulator.engines.simpy.stations import PoolStation
+from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.program.program import Balancer, Policy
 
 if TYPE_CHECKING:

@@ -14,7 +14,9 @@ import simpy
 from simulator.engines.simpy.interpreter import Interpreter
 from simulator.engines.simpy.recorder import Recorder
 from simulator.engines.simpy.sources import Source, source_of
-from simulator.engines.simpy.stations import Serve, Station, station_of
+from simulator.engines.simpy.stations import station_of
+from simulator.engines.simpy.stations.external import Serve
+from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.tokens import Request, Token
 from simulator.engines.simpy.unwinding import Unwinder
 from simulator.program.program import Program

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from simpy import Timeout
 
 if TYPE_CHECKING:
-    from simulator.engines.simpy.stations import PoolStation, Position
+    from simulator.engines.simpy.stations.pool import PoolStation
+    from simulator.engines.simpy.stations.station import Position
 
 
 class Request:

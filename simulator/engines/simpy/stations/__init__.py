@@ -1,0 +1,39 @@
+"""The primitive stations on SimPy events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from simulator.engines.simpy.stations.bucket import BucketStation
+from simulator.engines.simpy.stations.external import ExternalStation, Serve
+from simulator.engines.simpy.stations.pool import PoolStation
+from simulator.engines.simpy.stations.servers import ServersStation
+from simulator.engines.simpy.stations.sharing import SharingStation
+from simulator.engines.simpy.stations.station import Station
+from simulator.engines.simpy.stations.store import StoreStation
+from simulator.errors import UsageError
+from simulator.program import stations as specs
+from simulator.program.stations import Bucket, External, Pool, Servers, Sharing, Store
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+
+def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve]) -> Station:
+    """The station of a specification; `serves` are the users' own, by name."""
+    match spec:
+        case Servers():
+            return ServersStation(engine, spec)
+        case Sharing():
+            return SharingStation(engine, spec)
+        case Pool():
+            return PoolStation(engine, spec)
+        case Bucket():
+            return BucketStation(engine, spec)
+        case Store():
+            return StoreStation(engine, spec)
+        case External():
+            if spec.name not in serves:
+                raise UsageError(f"no process was given for the station {spec.name!r}: pass processes={{...}}")
+            return ExternalStation(engine, spec, serves[spec.name])

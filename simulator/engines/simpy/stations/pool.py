@@ -1,0 +1,90 @@
+"""Units that are held."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.engines.simpy.stations.queue import Queue
+from simulator.engines.simpy.stations.station import Station
+from simulator.engines.simpy.tokens import Token
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL
+from simulator.program.stations import Discipline, Pool
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+
+class PoolStation(Station):
+    """`Pool`: units held across instructions."""
+
+    def __init__(self, engine: Engine, spec: Pool) -> None:
+        super().__init__(engine)
+        self.capacity = spec.capacity
+        self.queue_limit = spec.queue_limit
+        self.queue = Queue(Discipline.FIFO)
+        self.used = 0.0
+
+    def account(self) -> float:
+        """Bring the integrals of units held and tokens waiting up to now."""
+        now = self.engine.environment.now
+        span = now - self.last
+        if span > 0.0:
+            self.busy_area += span * self.used
+            self.waiting_area += span * self.waiting
+            self.last = now
+        return now
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that hold units or wait for them."""
+        return self.busy + self.waiting
+
+    def enter(self, token: Token, amount: float, component: int) -> bool:
+        """Ask for `amount` units."""
+        token.since = self.account()
+        token.amount = amount
+        token.component = component
+        self.arrivals += 1
+        if amount > self.capacity:
+            return self.reject(token, DOES_NOT_FIT)
+        if not self.waiting and self.used + amount <= self.capacity:
+            self._grant(token)
+            return True
+        if self.queue_limit is not None and self.waiting >= self.queue_limit:
+            return self.reject(token, QUEUE_FULL)
+        token.at = self
+        self.waiting += 1
+        self.queue.push(token)
+        return False
+
+    def _grant(self, token: Token) -> None:
+        self.busy += 1
+        self.used += token.amount
+        token.holds.append((self, token.amount))
+
+    def _grant_waiting(self, now: float) -> None:
+        while self.waiting and self.used + self.queue.head().amount <= self.capacity:
+            token = self.queue.pop()
+            self.waiting -= 1
+            token.waited(now)
+            token.at = None
+            self._grant(token)
+            self.engine.wake(token)
+
+    def release(self, amount: float) -> None:
+        """Give units back and grant them to those waiting."""
+        now = self.account()
+        self.completions += 1
+        self.busy -= 1
+        self.used = self.used - amount if self.busy else 0.0
+        self._grant_waiting(now)
+
+    def withdraw(self, token: Token) -> None:
+        """Leave the queue; those behind may now fit."""
+        now = self.account()
+        self.withdrawals += 1
+        self.queue.remove(token)
+        self.waiting -= 1
+        token.waited(now)
+        token.at = None
+        self._grant_waiting(now)
