@@ -57,7 +57,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="tpsim", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer catches the interrupt and returns this
             raise KeyboardInterrupt

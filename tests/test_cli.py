@@ -62,12 +62,12 @@ workloads:
 objectives: ["customers-of-the-european-web-shop-on-black-friday: p99 < 200 ms", throughput > 2k/s]
 measurements:
   set:
-    the_rate_that_the_load_generator_was_told_to_offer: workloads.customers-of-the-european-web-shop-on-black-friday.rate
+    the_rate_that_the_load_generator_offered: workloads.customers-of-the-european-web-shop-on-black-friday.rate
   compare: {mean_response_time_seen_by_the_load_generator: mean}
 """
 LONG_MEASURED = "\n".join(
     [
-        "the_rate_that_the_load_generator_was_told_to_offer,mean_response_time_seen_by_the_load_generator",
+        "the_rate_that_the_load_generator_offered,mean_response_time_seen_by_the_load_generator",
         "50/s,0.02",
         "150/s,3",
     ]
@@ -630,9 +630,10 @@ def test_an_interrupt_ends_everything(long_run, folder, to_all):
 
 
 @needs_proc
-@pytest.mark.parametrize("after", [0.3, 0.6, 1.0, 1.5])
+@pytest.mark.parametrize("after", [0.0, 0.2, 0.5, 1.0])
 def test_an_interrupt_at_any_time_is_quiet(long_run, after):
     process = long_run("-j", "2")
+    wait_until(lambda: session_of(process.pid))  # it loads what it needs, and so does its fork server
     time.sleep(after)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=10)

@@ -17,7 +17,7 @@ from simulator.model.system import System
 from simulator.program.stations import Bucket, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
-from tests.model_strategy import ROBOT, models, slowed
+from model_strategy import ROBOT, models, slowed
 
 DURATION = 12.0
 LONG_AFTER = 1e6

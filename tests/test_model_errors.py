@@ -256,8 +256,9 @@ def test_problems_of_overrides_and_of_the_file_come_together():
 
 
 def test_every_override_that_leads_nowhere_is_reported():
-    found = problems(BASE, "services.wbe.workers=1", "x.y=1", "run.sed=1")
-    assert [line.split(": ")[0] for line in found] == ["--set services.wbe.workers=1", "--set x.y=1", "--set run.sed=1"]
+    found = problems(changed("8 GiB", "8 Gb"), "services.wbe.workers=1", "x.y=1", "run.sed=1")
+    places = ["--set services.wbe.workers=1", "--set x.y=1", "--set run.sed=1", "shop.yaml:5:13"]
+    assert [line.split(": ")[0] for line in found] == places
 
 
 def test_overrides_reach_every_kind_of_place():

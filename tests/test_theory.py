@@ -404,7 +404,7 @@ def test_another_discipline_fails_the_same_check(simulated: str, theory, farm: F
 
 
 def m_m_1_by_default(seed: int) -> dict[str, list[str]]:
-    """Which 95 % intervals of M/M/1 at load 0.8 miss theory, by default and with a given warm-up of the same records."""
+    """Which 95 % intervals of M/M/1 at load 0.8 miss theory, where the warm-up is found (by default) or given."""
     queue = mmc(800.0, SERVICE_TIME, 1)
     theory = {
         "response": queue.response_time,

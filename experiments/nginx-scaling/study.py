@@ -27,7 +27,18 @@ SET = {
 }
 LINE_FROM_CPUS = 4
 ONE_SOCKET = 18
+LEFT_OUT = {"protocol": "http", "body_kb": "100", "cpus": "4"}
+"""Within 5 % of the NIC's limit: fit.py leaves the row out, so it is held out although it has 4 CPUs."""
 REMOTE_EFFICIENCIES = (1.0, 0.9, 0.8, 0.7)
+
+
+def corrected(validation: Validation) -> Validation:
+    """The validation with the row that the fit left out counted as held out."""
+    rows = tuple(
+        replace(each, fitted=each.fitted and {name: each.row[name] for name in LEFT_OUT} != LEFT_OUT)
+        for each in validation.comparisons
+    )
+    return replace(validation, comparisons=rows)
 
 
 def predictions(validation: Validation) -> pd.DataFrame:
@@ -75,7 +86,8 @@ def mean_error(errors: pd.Series) -> float:
 
 
 def summary(held_out: pd.DataFrame) -> list[tuple[str, int, float, float]]:
-    """(which rows, how many, mean absolute error of the model, that of the straight line)."""
+    """(which rows with more CPUs than the line starts from, how many, mean error of the model, that of the line)."""
+    held_out = held_out[held_out.cpus > LINE_FROM_CPUS]
     groups = [("all", held_out)]
     groups += [(f"{protocol}", rows) for protocol, rows in held_out.groupby("protocol")]
     groups += [(f"{cpus} CPUs", rows) for cpus, rows in held_out.groupby("cpus")]
@@ -99,11 +111,12 @@ def second_socket(held_out: pd.DataFrame, model: Path) -> list[tuple[float, dict
 
 def stated(held_out: pd.DataFrame) -> str:
     """The comment of the model's file: thousand requests a second predicted, and the error, of each held-out row."""
-    cpus = sorted(held_out.cpus.unique())
-    lines = [f"  #   {'CPUs':11}" + "".join(f"{count:>17}" for count in cpus)]
+    cpus = sorted(held_out[held_out.cpus > LINE_FROM_CPUS].cpus.unique())
+    lines = ["  #         CPUs" + "".join(f"{count:>17}" for count in cpus)]
     for (protocol, body), rows in held_out.groupby(["protocol", "body_kb"]):
-        cells = [f"{row.predicted / 1e3:8.1f} ({row.error:+6.1%})" for row in rows.sort_values("cpus").itertuples()]
-        lines.append(f"  #   {protocol:5} {body:3} kB" + "".join(f"{cell:>17}" for cell in cells))
+        cells = {row.cpus: f"{row.predicted / 1e3:8.1f} ({row.error:+6.1%})" for row in rows.itertuples()}
+        lines.append(f"  #   {protocol:5} {body:3} kB" + "".join(f"{cells.pop(count):>17}" for count in cpus))
+        lines += [f"  #   {protocol:5} {body:3} kB{cell:>17} with {count} CPUs" for count, cell in cells.items()]
     return "\n".join(lines)
 
 
@@ -146,13 +159,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=available_cores())
     options = parser.parse_args(arguments)
     model = sim.find_model(Path("nginx-web"))
-    validation = sim.validate(model, settings=sim.Settings(replications=options.replications, jobs=options.jobs))
+    settings = sim.Settings(replications=options.replications, jobs=options.jobs)
+    validation = corrected(sim.validate(model, settings=settings))
     table = predictions(validation)
     table["line"] = straight_line(table, model)
     table["line_error"] = table.line / table.measured - 1.0
     report(table[~table.fitted], model)
     options.output.mkdir(parents=True, exist_ok=True)
-    table.round({"predicted": 0, "low": 0, "high": 0, "line": 0, "error": 4, "line_error": 4}).to_csv(
+    whole = dict.fromkeys(("measured", "predicted", "low", "high", "line"), "int64")
+    table.round({"error": 4, "line_error": 4} | dict.fromkeys(whole, 0)).astype(whole).to_csv(
         options.output / "errors.csv", index=False
     )
     draw(validation).savefig(options.output / "scaling.png", dpi=110)

@@ -115,7 +115,11 @@ class _Found(NamedTuple):
 
 def build(document: Any, source: str, overrides: list[Override], directory: Path) -> System:
     """The system of a document; raises InputError with every problem, each at its place."""
-    changed, places = apply_and_locate(document, overrides)
+    try:
+        changed, places = apply_and_locate(document, overrides)
+    except InputError as error:
+        before = [_placed(document, source, found) for found in _problems_of(document, directory)]
+        raise InputError(_in_order([*error.problems, *before])) from None
     try:
         return _validated(changed, directory)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
@@ -61,6 +61,7 @@ def _context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "simulator.study.run"])
+    resource_tracker.ensure_running()  # on its own, because it lifts the block of interrupts
     with _interrupts_held_back():
         forkserver.ensure_running()
     return context
@@ -68,7 +69,28 @@ def _context() -> BaseContext:
 
 @contextmanager
 def _interrupts_held_back() -> Iterator[None]:
-    """Deliver an interrupt after the block; processes started in it never get one of their own."""
+    """Deliver an interrupt after the block; processes started in it never get one of their own.
+
+    A blocked signal is inherited, but comes to this process all the same where one of its threads, say of a
+    numerical library, does not block it: so the handler waits, too. Only the main thread is ever interrupted.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    came: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        with _inherited_block():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _inherited_block() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

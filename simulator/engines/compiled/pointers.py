@@ -20,23 +20,18 @@ Record = Any  # a pointer to a record
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 OPTIONS = {"error_model": "numpy", "_nrt": False}
+HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Function) -> Function:
     """Compile a function that others call where it stands."""
-    decorated: Function = numba.njit(**OPTIONS)(function)
+    decorated: Function = numba.njit(**HELPER)(function)
     return decorated
 
 
 def inlined(function: Function) -> Function:
     """Compile a function of the hot path into its callers."""
-    decorated: Function = numba.njit(forceinline=True, **OPTIONS)(function)
-    return decorated
-
-
-def apart(function: Function) -> Function:
-    """Compile a function of rare paths once, outside its callers."""
-    decorated: Function = numba.njit(noinline=True, **OPTIONS)(function)
+    decorated: Function = numba.njit(forceinline=True, **HELPER)(function)
     return decorated
 
 

@@ -9,7 +9,6 @@ from simulator.engines.compiled import heap, queues, sharing_heap
 from simulator.engines.compiled.layout import NONE, PASSING, Kind
 from simulator.engines.compiled.pointers import (
     Record,
-    apart,
     compiled,
     float_at,
     hold_at,
@@ -433,7 +432,7 @@ def complete_passing(w: Record, token: int) -> None:
     t.timed = 0
 
 
-@apart
+@compiled
 def withdraw(w: Record, token: int) -> None:
     """Take a token out of where it is blocked, accounting the time that it spent."""
     station = token_at(w.tokens, token).at

@@ -8,7 +8,6 @@ from __future__ import annotations
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import (
     Record,
-    apart,
     compiled,
     entry_at,
     index_at,
@@ -28,7 +27,7 @@ def _find(w: Record, s: Record, key: int) -> int:
     return index_at(w.keys, s.row * w.universe + key)  # type: ignore[no-any-return]
 
 
-@apart
+@compiled
 def lookup(w: Record, station: int, key: int) -> bool:
     """Whether the key is present and fresh; counts as a use."""
     s = station_at(w.stations, station)
@@ -48,7 +47,7 @@ def lookup(w: Record, station: int, key: int) -> bool:
     return True
 
 
-@apart
+@compiled
 def insert(w: Record, station: int, key: int) -> None:
     """Put the key in (or renew it), evicting one entry where the store is full; there must be a free entry."""
     s = station_at(w.stations, station)

@@ -1,0 +1,247 @@
+"""Encoding: a Program becomes tables of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.distributions import Constant
+from simulator.engines.compiled import layout
+from simulator.engines.compiled.balancers import POLICIES
+from simulator.engines.compiled.layout import NONE, Kind, Op
+from simulator.engines.compiled.stations import DISCIPLINES
+from simulator.engines.compiled.stores import EVICTIONS
+from simulator.program import instructions as ops
+from simulator.program.instructions import NO_REGISTER, Instruction, Place
+from simulator.program.program import Policy, Program, Users, Workload
+from simulator.program.stations import Bucket, Discipline, Pool, Servers, Sharing, Station, Store
+
+Table = NDArray[Any]
+Fields = dict[str, int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A Program in numbers, as it is at time 0; addresses are filled in by `Memory`."""
+
+    code: Table
+    table: Table  # lists of integers that instructions, balancers and workloads point into
+    numbers: Table  # lists of floats that instructions and stations point into
+    draws: Table
+    balancers: Table
+    stations: Table
+    queues: Table
+    workloads: Table
+    users: Table
+
+
+def encode(program: Program) -> Tables:
+    """The tables of a Program."""
+    return Encoder(program).tables()
+
+
+class Encoder:
+    """One encoding under way: the shared lists, and the records that point into them."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.table: list[int] = []
+        self.numbers: list[float] = []
+        self.queues = 0
+        self.stores = 0
+        self.levels = sorted({workload.priority for workload in program.workloads})
+
+    def tables(self) -> Tables:
+        """Encode everything."""
+        program = self.program
+        users = [_users(workload) for workload in program.workloads]
+        return Tables(
+            code=_records(layout.INSTRUCTION, [self._instruction(each) for each in program.instructions]),
+            draws=_records(layout.DRAW, [_draw(each.distribution, each.counter) for each in program.draws]),
+            balancers=_records(layout.BALANCER, [self._balancer(each.policy, each.pools) for each in program.balancers]),
+            stations=_records(layout.STATION, [self._station(each) for each in program.stations]),
+            workloads=_records(
+                layout.WORKLOAD,
+                [self._workload(each, sum(users[:number])) for number, each in enumerate(program.workloads)],
+            ),
+            users=_user_records(users),
+            queues=np.full(self.queues + 1, NONE, layout.QUEUE),
+            table=np.array([*self.table, 0], np.int64),
+            numbers=np.array([*self.numbers, 0.0]),
+        )
+
+    def _list(self, values: tuple[int, ...]) -> int:
+        self.table.extend(values)
+        return len(self.table) - len(values)
+
+    def _number_list(self, values: tuple[float, ...]) -> int:
+        self.numbers.extend(values)
+        return len(self.numbers) - len(values)
+
+    def _instruction(self, instruction: Instruction) -> Fields:
+        return ENCODE[type(instruction)](self, instruction)
+
+    def place(self, place: Place) -> Fields:
+        """Where a visit goes."""
+        if place.register == NO_REGISTER:
+            return {"register": NONE, "place": place.stations[0]}
+        return {"register": place.register, "place": self._list(place.stations)}
+
+    def amount(self, draw: int) -> Fields:
+        """What an instruction draws; a constant is written into it."""
+        distribution = self.program.draws[draw].distribution
+        if isinstance(distribution, Constant):
+            return {"draw": NONE, "value": distribution.value}
+        return {"draw": draw}
+
+    def visit(self, instruction: ops.Work | ops.Acquire | ops.TakeTokens) -> Fields:
+        """A visit of a station."""
+        amount, place = self.amount(instruction.amount), self.place(instruction.place)
+        return {"op": Op.VISIT, "component": 2 * instruction.component, **amount, **place}
+
+    def delay(self, instruction: ops.Delay) -> Fields:
+        """A delay."""
+        return {"op": Op.DELAY, "component": 2 * instruction.component, **self.amount(instruction.amount)}
+
+    def lookup(self, instruction: ops.Lookup) -> Fields:
+        """A lookup."""
+        key = instruction.key_register
+        return {"op": Op.LOOKUP, "argument": key, "target": instruction.miss, **self.place(instruction.place)}
+
+    def choose(self, instruction: ops.Choose) -> Fields:
+        """A random jump."""
+        return {"op": Op.CHOOSE, "list": self._list(instruction.targets), **self.amount(instruction.draw)}
+
+    def fork(self, instruction: ops.Fork) -> Fields:
+        """A fork."""
+        return {
+            "op": Op.FORK, "list": self._list(instruction.targets), "size": len(instruction.targets),
+            "argument": instruction.need, "flag": instruction.detach, "counter": instruction.counter,
+        }  # fmt: skip
+
+    def select(self, instruction: ops.Select) -> Fields:
+        """A choice of a replica."""
+        amount = self.amount(instruction.draw)
+        return {"op": Op.SELECT, "argument": instruction.register, "list": instruction.balancer, **amount}
+
+    def loop(self, instruction: ops.Loop) -> Fields:
+        """The start of a loop."""
+        amount = self.amount(instruction.count)
+        return {"op": Op.LOOP, "argument": instruction.register, "target": instruction.exit, **amount}
+
+    def scope(self, instruction: ops.Scope) -> Fields:
+        """The start of a scope."""
+        fields: Fields = {"op": Op.SCOPE, "target": instruction.handler, "argument": instruction.reason}
+        return fields if instruction.timeout is None else {**fields, "flag": 1, **self.amount(instruction.timeout)}
+
+    def retry(self, instruction: ops.Retry) -> Fields:
+        """A retry: its list of numbers is the jitter and the delays."""
+        return {
+            "op": Op.RETRY, "component": 2 * instruction.component, "argument": instruction.register,
+            "size": len(instruction.delays), "list": self._number_list((instruction.jitter, *instruction.delays)),
+            "target": instruction.target, **self.amount(instruction.draw),
+        }  # fmt: skip
+
+    def _balancer(self, policy: Policy, pools: tuple[int, ...]) -> Fields:
+        return {"policy": POLICIES[policy], "count": len(pools), "pools": self._list(pools), "position": len(pools) - 1}
+
+    def _queue(self, levels: int) -> int:
+        self.queues += levels
+        return self.queues - levels
+
+    def _station(self, spec: Station) -> Fields:
+        match spec:
+            case Servers(_, servers, discipline, limit):
+                levels = len(self.levels) if discipline is Discipline.PRIORITY else 1
+                return {
+                    "kind": Kind.SERVERS, "servers": servers, "discipline": DISCIPLINES[discipline],
+                    "queue": self._queue(levels), "limit": NONE if limit is None else limit,
+                }  # fmt: skip
+            case Sharing(_, capacity):
+                return {
+                    "kind": Kind.SHARING, "rates": self._number_list((0.0, *capacity)), "most": len(capacity),
+                    "alone": capacity[0], "root": NONE,
+                }  # fmt: skip
+            case Pool(_, units, limit):
+                return {
+                    "kind": Kind.POOL, "capacity": units, "queue": self._queue(1),
+                    "limit": NONE if limit is None else limit,
+                }  # fmt: skip
+            case Bucket(_, rate, burst, waits):
+                return {
+                    "kind": Kind.BUCKET, "rate": rate, "burst": burst, "level": burst, "waits": waits,
+                    "queue": self._queue(1),
+                }  # fmt: skip
+            case Store(_, entries, eviction, time_to_live):
+                self.stores += 1
+                return {
+                    "kind": Kind.STORE, "entries_most": entries, "eviction": EVICTIONS[eviction],
+                    "expires": time_to_live is not None, "time_to_live": time_to_live or 0.0,
+                    "first": NONE, "end": NONE, "row": self.stores - 1,
+                }  # fmt: skip
+        raise TypeError(f"the compiled engine has no station {type(spec).__name__}")
+
+    def _workload(self, workload: Workload, first_user: int) -> Fields:
+        think = workload.source.think if isinstance(workload.source, Users) else NONE
+        return {
+            "users": _users(workload), "first_user": first_user, "think": think, "choice": workload.choice,
+            "entries": self._list(tuple(entry.pc for entry in workload.entries)),
+            "entry_count": len(workload.entries), "frame_size": workload.frame_size,
+            "components": len(workload.components), "level": self.levels.index(workload.priority),
+            "first": NONE, "end": NONE,
+        }  # fmt: skip
+
+
+ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
+    ops.Work: Encoder.visit,
+    ops.Acquire: Encoder.visit,
+    ops.TakeTokens: Encoder.visit,
+    ops.Release: lambda encoder, it: {"op": Op.RELEASE},
+    ops.Delay: Encoder.delay,
+    ops.DrawInto: lambda encoder, it: {"op": Op.DRAW_INTO, "argument": it.register, **encoder.amount(it.draw)},
+    ops.Lookup: Encoder.lookup,
+    ops.Insert: lambda encoder, it: {"op": Op.INSERT, "argument": it.key_register, **encoder.place(it.place)},
+    ops.Choose: Encoder.choose,
+    ops.Jump: lambda encoder, it: {"op": Op.JUMP, "target": it.target},
+    ops.Fork: Encoder.fork,
+    ops.Publish: lambda encoder, it: {"op": Op.PUBLISH, "target": it.target, "counter": it.counter},
+    ops.Select: Encoder.select,
+    ops.Clear: lambda encoder, it: {"op": Op.CLEAR, "argument": it.register},
+    ops.Loop: Encoder.loop,
+    ops.Next: lambda encoder, it: {"op": Op.NEXT, "argument": it.register, "target": it.body},
+    ops.Scope: Encoder.scope,
+    ops.EndScope: lambda encoder, it: {"op": Op.END_SCOPE},
+    ops.Retry: Encoder.retry,
+    ops.Fail: lambda encoder, it: {"op": Op.FAIL, "argument": NONE if it.reason is None else it.reason},
+    ops.End: lambda encoder, it: {"op": Op.END},
+}
+
+
+def _records(dtype: np.dtype[Any], rows: list[Fields]) -> Table:
+    """Records from their fields, 0 where left out; one record more, so that no table is empty."""
+    table = np.zeros(len(rows) + 1, dtype)
+    for row, fields in enumerate(rows):
+        for name, value in fields.items():
+            table[name][row] = value
+    return table
+
+
+def _draw(distribution: object, counter: int) -> Fields:
+    if isinstance(distribution, Constant):
+        return {"constant": 1, "value": distribution.value, "counter": NONE}
+    return {"counter": counter}
+
+
+def _users(workload: Workload) -> int:
+    return workload.source.count if isinstance(workload.source, Users) else 0
+
+
+def _user_records(counts: list[int]) -> Table:
+    table = np.zeros(sum(counts) + 1, layout.USER)
+    table["workload"][:-1] = np.repeat(np.arange(len(counts)), counts)
+    table["number"][:-1] = np.concatenate([np.arange(count) for count in counts] or [np.empty(0, int)])
+    return table

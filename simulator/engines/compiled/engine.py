@@ -1,0 +1,92 @@
+"""The compiled engine: runs the kernel and gives it what it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from simulator.engines.compiled.compiling import kernel
+from simulator.engines.compiled.layout import Status
+from simulator.engines.compiled.requests import MOST_STARTS_AT_ONCE
+from simulator.engines.compiled.state import Memory, Sizes
+from simulator.errors import UsageError
+from simulator.program.program import Program
+from simulator.program.stations import External
+from simulator.records import Records
+from simulator.streams import Streams
+
+__all__ = ["MOST_STARTS_AT_ONCE", "TooDeepError", "can_run", "simulate"]
+
+
+class TooDeepError(UsageError):
+    """Messages that send messages go deeper than this engine numbers their draws."""
+
+
+def can_run(program: Program) -> bool:
+    """Whether the engine has all of a Program's stations: all but a user's own process."""
+    return not any(isinstance(station, External) for station in program.stations)
+
+
+def simulate(
+    program: Program,
+    duration: float,
+    seed: int,
+    replication: int = 0,
+    windows: int = 200,
+    sizes: Sizes | None = None,
+) -> Records:
+    """Run a Program for `duration` seconds and return its Records, equal to the SimPy engine's.
+
+    Raises `UsageError` for a Program with a user's own process, and where time stands still.
+    """
+    if not can_run(program):
+        raise UsageError("the compiled engine runs no process of your own: use the engine simpy")
+    sizes = sizes or Sizes()
+    memory = Memory(program, Streams(seed, replication), duration, windows, sizes)
+    _run(memory, sizes.budget)
+    return _records(memory, seed, replication, duration)
+
+
+def _run(memory: Memory, budget: int) -> None:
+    """Call the kernel until it is done; a Ctrl-C arrives between two calls."""
+    advance, address = kernel(), memory.world.ctypes.data
+    services: dict[int, Callable[[], None]] = {
+        Status.CHECK: lambda: None,
+        Status.NEED_DRAW: memory.more_draws,
+        Status.NEED_GAPS: memory.more_gaps,
+        Status.GROW_TOKENS: memory.more_tokens,
+        Status.GROW_SCOPES: memory.more_scopes,
+        Status.GROW_HOLDS: memory.more_holds,
+        Status.GROW_KEYS: memory.more_keys,
+        Status.GROW_ENTRIES: memory.more_entries,
+        Status.GROW_ROWS: memory.more_rows,
+        Status.SPINNING: lambda: _spinning(memory),
+        Status.TOO_DEEP: _too_deep,
+    }
+    while status := advance(address, budget):
+        services[status]()
+
+
+def _spinning(memory: Memory) -> None:
+    name = memory.program.workloads[int(memory.w["asked"])].name
+    raise UsageError(f"workloads.{name}: its users send requests that end at once and do not think: time stands still")
+
+
+def _too_deep() -> None:
+    raise TooDeepError("messages that send messages go too deep for the compiled engine: use the engine simpy")
+
+
+def _records(memory: Memory, seed: int, replication: int, duration: float) -> Records:
+    sampled = int(memory.w["sampled"])
+    return Records(
+        seed=seed,
+        replication=replication,
+        duration=duration,
+        engine="compiled",
+        requests=memory.request_tables(),
+        resources=tuple(station.resource for station in memory.program.stations),
+        times=memory.arrays["sample_times"][:sampled],
+        stations=np.ascontiguousarray(memory.arrays["station_samples"][:sampled]),
+        workloads=np.ascontiguousarray(memory.arrays["workload_samples"][:sampled]),
+    )

@@ -1,0 +1,340 @@
+"""The interpreter: runs tokens over the code, an instruction at a time.
+
+A step gives GOES_ON where the token goes on at its `pc`, BLOCKS where it blocks or ends, or a status for Python to
+deal with, in which case nothing has changed and the same instruction is run again.
+"""
+
+from __future__ import annotations
+
+from simulator.engines.compiled import heap, stores
+from simulator.engines.compiled.balancers import choose
+from simulator.engines.compiled.draws_at import draw_for
+from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
+from simulator.engines.compiled.pointers import (
+    Record,
+    compiled,
+    float_at,
+    inlined,
+    instruction_at,
+    integer_at,
+    scope_at,
+    station_at,
+    token_at,
+    workload_at,
+)
+from simulator.engines.compiled.requests import end_request
+from simulator.engines.compiled.stations import (
+    BLOCKS,
+    GOES_ON,
+    enter_bucket,
+    enter_pool,
+    enter_servers,
+    enter_sharing,
+    release_holds,
+)
+from simulator.engines.compiled.tokens import (
+    close_scope,
+    free_token,
+    new_token,
+    pass_time,
+    register,
+    scope_event,
+    set_register,
+    wake,
+)
+from simulator.engines.compiled.unwinding import branch_ended, fail
+from simulator.records import COMPLETED
+
+DRAW_NUMBERS_PER_MESSAGE = 1 << 20
+DEEPEST = 1 << 42  # a base beyond which a message's draw numbers would not fit 64 bits
+
+VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
+LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
+PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
+SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
+SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
+NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
+GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
+TOO_DEEP = int(Status.TOO_DEEP)
+
+
+@inlined
+def step(w: Record, token: int) -> int:
+    """Run one instruction of a token."""
+    t = token_at(w.tokens, token)
+    instruction = instruction_at(w.code, t.pc)
+    op = instruction.op
+    if op == VISIT:
+        return _visit(w, t, token, instruction)
+    if op == DELAY:
+        return _delay(w, t, token, instruction)
+    if op == RELEASE:
+        t.pc += 1
+        release_holds(w, token, t.holds - 1)
+        return GOES_ON
+    return _other(w, token, op)
+
+
+@inlined
+def _amount(w: Record, t: Record, instruction: Record) -> float:
+    if instruction.draw == NONE:
+        return instruction.value  # type: ignore[no-any-return]
+    return draw_for(w, t, instruction.draw)
+
+
+@inlined
+def _place(w: Record, t: Record, instruction: Record) -> int:
+    if instruction.register == NONE:
+        return instruction.place  # type: ignore[no-any-return]
+    return integer_at(w.table, instruction.place + register(w, t, instruction.register))  # type: ignore[no-any-return]
+
+
+@inlined
+def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
+    station = _place(w, t, instruction)
+    kind = station_at(w.stations, station).kind
+    if kind == POOL and w.free_hold == NONE:
+        return GROW_HOLDS
+    amount = _amount(w, t, instruction)
+    if amount != amount:
+        return NEED_DRAW
+    t.pc += 1
+    component = instruction.component
+    if kind == SERVERS:
+        entered = enter_servers(
+            w, station, token, amount, component, workload_at(w.workloads, t.workload).level
+        )
+    elif kind == SHARING:
+        entered = enter_sharing(w, station, token, amount, component)
+    elif kind == POOL:
+        entered = enter_pool(w, station, token, amount, component)
+    else:
+        entered = enter_bucket(w, station, token, amount, component)
+    if entered < 0:
+        return entered
+    station_at(w.stations, station).rejections += 1
+    return GOES_ON if fail(w, token, entered) else BLOCKS
+
+
+@inlined
+def _delay(w: Record, t: Record, token: int, instruction: Record) -> int:
+    amount = _amount(w, t, instruction)
+    if amount != amount:
+        return NEED_DRAW
+    t.pc += 1
+    t.since = w.now
+    t.component = instruction.component
+    pass_time(w, token, amount, PASSING)
+    return BLOCKS
+
+
+@compiled
+def _other(w: Record, token: int, op: int) -> int:
+    t = token_at(w.tokens, token)
+    instruction = instruction_at(w.code, t.pc)
+    if op == JUMP:
+        t.pc = instruction.target
+        return GOES_ON
+    if op < FORK:
+        return _data(w, t, instruction, op)
+    if op == SCOPE:
+        return _scope(w, t, token, instruction)
+    if op == END_SCOPE:
+        close_scope(w, token)
+        t.pc += 1
+        return GOES_ON
+    if op == FORK:
+        return _fork(w, t, token, instruction)
+    if op == PUBLISH:
+        return _publish(w, t, token, instruction)
+    if op <= NEXT:
+        return _count(w, t, instruction, op)
+    if op == RETRY:
+        return _retry(w, t, token, instruction)
+    if op == FAIL:
+        return GOES_ON if fail(w, token, t.reason if instruction.argument == NONE else instruction.argument) else BLOCKS
+    return _end(w, t, token)
+
+
+@inlined
+def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
+    """Draw a key, look it up, put it in, or choose a way."""
+    if op == DRAW_INTO:
+        value = _amount(w, t, instruction)
+        if value != value:
+            return NEED_DRAW
+        set_register(w, t, instruction.argument, int(value))
+        t.pc += 1
+    elif op == CHOOSE:
+        value = _amount(w, t, instruction)
+        if value != value:
+            return NEED_DRAW
+        t.pc = integer_at(w.table, instruction.list + int(value))
+    else:
+        key = register(w, t, instruction.argument)
+        if key >= w.universe:
+            w.asked_number = key
+            return GROW_KEYS
+        if op == LOOKUP:
+            hit = stores.lookup(w, _place(w, t, instruction), key)
+            t.pc = t.pc + 1 if hit else instruction.target
+        else:
+            if w.free_entry == NONE:
+                return GROW_ENTRIES
+            stores.insert(w, _place(w, t, instruction), key)
+            t.pc += 1
+    return GOES_ON
+
+
+@inlined
+def _count(w: Record, t: Record, instruction: Record, op: int) -> int:
+    """Choose a replica, clear a register, or count a loop."""
+    if op == CLEAR:
+        set_register(w, t, instruction.argument, 0)
+        t.pc += 1
+    elif op == NEXT:
+        left = register(w, t, instruction.argument) - 1
+        set_register(w, t, instruction.argument, left)
+        t.pc = instruction.target if left > 0 else t.pc + 1
+    else:
+        value = _amount(w, t, instruction)
+        if value != value:
+            return NEED_DRAW
+        if op == SELECT:
+            set_register(w, t, instruction.argument, choose(w, instruction.list, value))
+            t.pc += 1
+        else:
+            times = int(value + 0.5)
+            set_register(w, t, instruction.argument, times)
+            t.pc = t.pc + 1 if times > 0 else instruction.target
+    return GOES_ON
+
+
+@inlined
+def _child(w: Record, t: Record, pc: int) -> int:
+    spec = workload_at(w.workloads, t.workload)
+    child = new_token(w, pc, spec.components)
+    c = token_at(w.tokens, child)
+    c.number = t.number
+    c.workload = t.workload
+    c.root = t.root
+    c.user = NONE
+    wake(w, child)
+    return child
+
+
+@inlined
+def _own_frame(w: Record, t: Record, child: int, counter: int) -> None:
+    """Give a child a copy of the frame whose draws no other copy shares."""
+    c = token_at(w.tokens, child)
+    for i in range(workload_at(w.workloads, t.workload).frame_size):
+        set_register(w, c, i, register(w, t, i))
+    if counter != NONE:
+        set_register(w, c, 0, (register(w, t, 0) + register(w, t, counter)) * DRAW_NUMBERS_PER_MESSAGE)
+        set_register(w, t, counter, register(w, t, counter) + 1)
+
+
+@inlined
+def _too_deep(w: Record, t: Record, counter: int, branches: int) -> bool:
+    return counter != NONE and register(w, t, 0) + register(w, t, counter) + branches > DEEPEST
+
+
+@compiled
+def _fork(w: Record, t: Record, token: int, instruction: Record) -> int:
+    branches, counter = instruction.size, instruction.counter
+    if w.free_tokens < branches:
+        return GROW_TOKENS
+    if instruction.flag and _too_deep(w, t, counter, branches):
+        return TOO_DEEP
+    t.pc += 1
+    t.need = instruction.argument
+    t.detaches = instruction.flag
+    t.branches = branches
+    previous = NONE
+    for i in range(branches):
+        branch = _child(w, t, integer_at(w.table, instruction.list + i))
+        b = token_at(w.tokens, branch)
+        if instruction.flag:
+            _own_frame(w, t, branch, counter)
+        else:
+            b.frame = t.frame
+        b.parent = token
+        b.previous = previous
+        b.next = NONE
+        if previous == NONE:
+            t.first_branch = branch
+        else:
+            token_at(w.tokens, previous).next = branch
+        previous = branch
+    t.last_branch = previous
+    return BLOCKS
+
+
+@compiled
+def _publish(w: Record, t: Record, token: int, instruction: Record) -> int:
+    if w.free_tokens == 0:
+        return GROW_TOKENS
+    if _too_deep(w, t, instruction.counter, 1):
+        return TOO_DEEP
+    message = _child(w, t, instruction.target)
+    _own_frame(w, t, message, instruction.counter)
+    token_at(w.tokens, message).detached = 1
+    t.pc += 1
+    return GOES_ON
+
+
+@inlined
+def _scope(w: Record, t: Record, token: int, instruction: Record) -> int:
+    if w.free_scope == NONE:
+        return GROW_SCOPES
+    seconds = 0.0
+    if instruction.flag:
+        seconds = _amount(w, t, instruction)
+        if seconds != seconds:
+            return NEED_DRAW
+    scope = w.free_scope
+    s = scope_at(w.scopes, scope)
+    w.free_scope = s.outer
+    s.outer = t.scope
+    t.scope = scope
+    s.token = token
+    s.handler = instruction.target
+    s.holds = t.holds
+    s.reason = instruction.argument
+    s.timed = instruction.flag
+    if instruction.flag:
+        heap.schedule(w, seconds, scope_event(w, scope))
+    t.pc += 1
+    return GOES_ON
+
+
+@compiled
+def _retry(w: Record, t: Record, token: int, instruction: Record) -> int:
+    retries = register(w, t, instruction.argument)
+    if retries >= instruction.size:
+        return GOES_ON if fail(w, token, t.reason) else BLOCKS
+    uniform = _amount(w, t, instruction)
+    if uniform != uniform:
+        return NEED_DRAW
+    jitter = float_at(w.numbers, instruction.list)
+    delay = float_at(w.numbers, instruction.list + 1 + retries)
+    set_register(w, t, instruction.argument, retries + 1)
+    root = token_at(w.tokens, t.root)
+    if root.is_root and root.number == t.number and root.workload == t.workload:
+        root.retries += 1
+    t.pc = instruction.target
+    t.since = w.now
+    t.component = instruction.component
+    pass_time(w, token, delay * (1.0 - jitter * uniform), PASSING)
+    return BLOCKS
+
+
+@inlined
+def _end(w: Record, t: Record, token: int) -> int:
+    if t.parent != NONE:
+        branch_ended(w, token, t.parent)
+    else:
+        if not t.detached:
+            end_request(w, token, COMPLETED)
+        free_token(w, token)
+    return BLOCKS
