@@ -72,7 +72,7 @@ LONG_MEASURED = "\n".join(
         "150/s,3",
     ]
 )
-QUICK = ("-d", "1s", "-r", "3", "-j", "1", "--seed", "5")
+QUICK = ("-d", "500ms", "-r", "3", "-j", "1", "--seed", "5")
 # Every verb that simulates, quickly.
 VERBS = {
     "check": ["check", "shop.yaml"],
@@ -556,7 +556,7 @@ def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
 # Pipes, signals and lost workers
 
 
-@pytest.mark.parametrize("verb", ["run", "sweep", "check", "schema"])
+@pytest.mark.parametrize("verb", ["run", "schema"])
 def test_a_reader_that_has_gone_is_no_error(verb):
     reader, writer = os.pipe()
     os.close(reader)
@@ -630,7 +630,7 @@ def test_an_interrupt_ends_everything(long_run, folder, to_all):
 
 
 @needs_proc
-@pytest.mark.parametrize("after", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("after", [0.0, 0.5])
 def test_an_interrupt_at_any_time_is_quiet(long_run, after):
     process = long_run("-j", "2")
     wait_until(lambda: session_of(process.pid))  # it loads what it needs, and so does its fork server

@@ -140,7 +140,7 @@ class TestUnrelatedComponents:
             text = text.replace(old, new)
         alone, beside = run(loads(ONE)), run(loads(text))
         assert "a" in beside.workloads
-        assert beside.workloads["w"] == alone.workloads["w"]
+        assert to_json(beside.workloads["w"]) == to_json(alone.workloads["w"])
         for name in ("hosts.h.cpu", "hosts.h.disk", "services.s.workers"):
             assert beside.resources[name] == alone.resources[name]
 
@@ -152,7 +152,7 @@ class TestUnrelatedComponents:
         )
         for old, new in self.ADDED[:2]:
             text = text.replace(old, new)
-        assert run(loads(text)).workloads["w"] == run(loads(ONE)).workloads["w"]
+        assert to_json(run(loads(text)).workloads["w"]) == to_json(run(loads(ONE)).workloads["w"])
 
     def test_an_unused_operation_changes_nothing(self):
         text = ONE.replace("operations: {", "operations: {unused: [compute: 1 s], ")
@@ -177,7 +177,7 @@ class TestScalingTime:
                 assert scaled(time.wait_s, factor) == scaled(changed.breakdown[component].wait_s, 1.0)
                 assert scaled(time.service_s, factor) == scaled(changed.breakdown[component].service_s, 1.0)
             assert scaled(workload.throughput_per_s, 1 / factor) == scaled(changed.throughput_per_s, 1.0)
-            assert changed.errors == workload.errors
+            assert to_json(changed.errors) == to_json(workload.errors)
         for name, resource in base.resources.items():
             assert other.resources[name].utilization == resource.utilization
             assert other.resources[name].queue_mean == resource.queue_mean

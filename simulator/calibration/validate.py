@@ -98,16 +98,12 @@ def validate(
     system = load(path, overrides)
     measurements = measurements_of(system, path)
     source = _table(path, measurements, table)
-    rows = [row for row in read_table(source, measurements) if _passes(row, source, where or {})]
+    every, problems = _rows(source, measurements)
+    rows = [row for row in every if _passes(row, source, where or {})]
     rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
-    if not rows:
+    if not rows and not problems:
         raise InputError([Problem(str(source), 0, 0, "", "no row is left to predict by what was asked for")])
-    points = [{place: row.cells[column] for column, place in measurements.set.items()} for row in rows]
-
-    def place(number: int, problem: Problem) -> Problem:
-        return _in_table(problem, source, rows[number], measurements)
-
-    systems = systems_at(path, points, overrides, place)
+    systems = _systems(path, overrides, source, rows, measurements, problems)
     runner = _Predictor(measurements, replace(settings, jobs=1, progress=None))
     comparisons: list[Comparison] = []
     for number, (row, predicted) in enumerate(zip(rows, map_tasks(runner, systems, settings.jobs), strict=True)):
@@ -115,6 +111,30 @@ def validate(
         if tell:
             tell(number + 1, len(rows))
     return Validation(system.name, str(source), tuple(comparisons))
+
+
+def _systems(
+    path: Path,
+    overrides: Sequence[str],
+    source: Path,
+    rows: Sequence[Row],
+    measurements: Measurements,
+    problems: Sequence[Problem],
+) -> list[System]:
+    """The model of every row; raises InputError with the problems of the rows so far and of their models."""
+    points = [{place: row.cells[column] for column, place in measurements.set.items()} for row in rows]
+
+    def place(number: int, problem: Problem) -> Problem:
+        return _in_table(problem, source, rows[number], measurements)
+
+    found = list(problems)
+    try:
+        systems = systems_at(path, points, overrides, place)
+    except InputError as error:
+        found += error.problems
+    if found:
+        raise InputError(sorted(found, key=lambda problem: (problem.line, problem.column)))
+    return systems
 
 
 def _in_table(problem: Problem, source: Path, row: Row, measurements: Measurements) -> Problem:
@@ -149,6 +169,14 @@ def _table(model: Path, measurements: Measurements, table: str | Path | None) ->
 
 def read_table(source: Path, measurements: Measurements) -> list[Row]:
     """The rows of a measured table; raises InputError with every problem."""
+    rows, problems = _rows(source, measurements)
+    if problems:
+        raise InputError(problems)
+    return rows
+
+
+def _rows(source: Path, measurements: Measurements) -> tuple[list[Row], list[Problem]]:
+    """The rows that have every cell, and what is wrong with cells; raises InputError where columns are missing."""
     try:
         header, lines = read_rows(source)
     except ValueError as error:
@@ -163,12 +191,10 @@ def read_table(source: Path, measurements: Measurements) -> list[Row]:
         raise InputError(list(dict.fromkeys(problems)))
     rows = []
     for line, cells in lines:
-        named = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         problems.extend(_row_problems(source, line, header, cells, measurements))
-        rows.append(Row(line, named))
-    if problems:
-        raise InputError(problems)
-    return rows
+        if len(cells) == len(header):
+            rows.append(Row(line, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
+    return rows, problems
 
 
 def _of_the_file(source: Path, message: str) -> Problem:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from simulator.errors import UsageError
 from simulator.program.program import Program
+from simulator.program.stations import External
 from simulator.records import Records
 
-ENGINES = ("auto", "simpy")
+ENGINES = ("auto", "simpy", "compiled")
 
 
 def simulate(
@@ -21,13 +23,30 @@ def simulate(
     windows: int = 200,
     processes: Mapping[str, Callable[[Any], Any]] | None = None,
 ) -> Records:
-    """Simulate a Program for `duration` seconds and return its Records.
+    """Simulate a Program for `duration` seconds and return its Records, the same on every engine.
 
     `windows` is the number of equal steps at which stations are sampled; `processes` are a user's own SimPy
-    stations by name. Raises UsageError for an engine that does not exist.
+    stations by name. The engine `auto` is the compiled one where it can run the Program. Raises UsageError for an
+    engine that does not exist or cannot run the Program.
     """
     if engine not in ENGINES:
         raise UsageError(f"no engine named {engine!r}; known: {', '.join(ENGINES)}")
-    from simulator.engines import simpy
+    if engine == "auto" and not _compiled_can_run(program):
+        engine = "simpy"
+    if engine == "simpy":
+        from simulator.engines import simpy
 
-    return simpy.simulate(program, duration, seed, replication, windows, processes)
+        return simpy.simulate(program, duration, seed, replication, windows, processes)
+    from simulator.engines import compiled
+
+    try:
+        return compiled.simulate(program, duration, seed, replication, windows)
+    except compiled.TooDeepError:
+        if engine == "compiled":
+            raise
+        return simulate(program, duration, seed, replication, "simpy", windows, processes)
+
+
+def _compiled_can_run(program: Program) -> bool:
+    """Whether the compiled engine is installed and has all of the Program's stations."""
+    return find_spec("numba") is not None and not any(isinstance(each, External) for each in program.stations)

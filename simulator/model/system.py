@@ -100,6 +100,10 @@ class System(Part):
             raise ValidationError.from_exception_data(cls.__name__, references)
         return system
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as a document: pydantic's generic parts cannot be found by name."""
+        return type(self).model_validate, (self.model_dump(mode="json", exclude_defaults=True),)
+
     @property
     def cost_per_hour(self) -> float:
         """Price of all hosts, in USD an hour."""

@@ -13,6 +13,7 @@ from simulator.program.program import Program
 from simulator.program.stations import Store
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.metrics import busiest, statistic
+from simulator.results.replication import Replication
 from simulator.results.results import (
     QUANTILES,
     Bottleneck,
@@ -24,7 +25,7 @@ from simulator.results.results import (
     Results,
     WorkloadResult,
 )
-from simulator.results.section import Replication, Section, station_field
+from simulator.results.section import Section, station_field
 from simulator.results.statistics import (
     Statistic,
     busiest_instance,
@@ -46,7 +47,13 @@ class Summary:
     """Everything that the sections of a model's replications say, at one confidence."""
 
     def __init__(
-        self, system: System, program: Program, facts: Facts, replications: Sequence[Replication], seed: int
+        self,
+        system: System,
+        program: Program,
+        facts: Facts,
+        replications: Sequence[Replication],
+        sections: Sequence[Section],
+        seed: int,
     ) -> None:
         self.system = system
         self.program = program
@@ -54,7 +61,7 @@ class Summary:
         self.replications = replications
         self.seed = seed
         self.confidence = system.run.confidence
-        self.sections: list[Section] = [section for each in replications for section in each.sections]
+        self.sections = sections
 
     def results(self) -> Results:
         """The results, without what only the caller knows (precision, wall time)."""
@@ -67,7 +74,7 @@ class Summary:
             replications=len(self.replications),
             confidence=self.confidence,
             simulated_s=sum(each.duration for each in self.replications),
-            warm_up_s=float(np.mean([each.warm_up for each in self.replications])),
+            warm_up_s=self._warm_up(),
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
             workloads=workloads,
@@ -206,9 +213,14 @@ class Summary:
             per_million = Statistic(float(factor / np.float64(done.pooled)), factor / done.sections)
         return Cost(per_hour, self._estimate(per_million))
 
+    def _warm_up(self) -> float:
+        """Mean time (s) left out at the start of a replication."""
+        starts = [section.start for section in self.sections]
+        return min(starts) if len(self.replications) == 1 else float(np.mean(starts))
+
     def _warnings(self) -> list[str]:
         warnings = []
-        lost = sum(not each.warm_up_found for each in self.replications)
+        lost = sum(not each.transient_found for each in self.replications)
         if lost and self.system.has_steady_state:
             warnings.append(
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"

@@ -15,8 +15,9 @@ from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.records import Records
 from simulator.results.conservation import check
+from simulator.results.replication import Replication, reduce
 from simulator.results.results import Results
-from simulator.results.section import Replication, Section, reduce
+from simulator.results.section import Section, sections_of
 from simulator.results.summary import Summary
 from simulator.study.executor import map_tasks
 from simulator.study.length import automatic_duration
@@ -51,8 +52,6 @@ class Task:
     seed: int
     replication: int
     engine: str
-    warm_up: float | None
-    batches: bool
     keep: bool
     processes: Mapping[str, Callable[[Any], Any]] | None = None
 
@@ -61,8 +60,7 @@ def replicate(task: Task) -> tuple[Replication, Records | None]:
     """Run one replication, check that it conserved everything, and reduce it."""
     records = simulate(task.program, task.duration, task.seed, task.replication, task.engine, processes=task.processes)
     check(records, task.program)
-    reduced = reduce(records, task.program, task.warm_up, task.batches)
-    return reduced, records if task.keep else None
+    return reduce(records, task.program), records if task.keep else None
 
 
 class Experiment:
@@ -95,14 +93,11 @@ class Experiment:
 
     def extend(self, count: int) -> None:
         """Run replications until there are `count`."""
-        settings, batches = self.settings, count == 1 and self.system.has_steady_state
+        settings, keep = self.settings, self.settings.keep is not None
         tasks = [
-            Task(
-                self.program, self.duration, self.seed, number, settings.engine, self._warm_up(), batches,
-                settings.keep is not None, settings.processes,
-            )
+            Task(self.program, self.duration, self.seed, number, settings.engine, keep, settings.processes)
             for number in range(len(self.replications), count)
-        ]  # fmt: skip
+        ]
         jobs = 1 if settings.processes else settings.jobs
         for reduced, records in map_tasks(replicate, tasks, jobs):
             self.replications.append(reduced)
@@ -113,12 +108,12 @@ class Experiment:
 
     @property
     def sections(self) -> list[Section]:
-        """The sections of all replications."""
-        return [section for each in self.replications for section in each.sections]
+        """What is measured of each replication, after the warm-up."""
+        return sections_of(self.replications, self._warm_up())
 
     def results(self) -> Results:
         """What the replications so far say."""
-        return Summary(self.system, self.program, self.facts, self.replications, self.seed).results()
+        return Summary(self.system, self.program, self.facts, self.replications, self.sections, self.seed).results()
 
 
 def run(system: System, settings: Settings | None = None) -> Results:

@@ -1,20 +1,94 @@
-"""Compiling the kernel."""
+"""Compiling the kernel, once: the machine code is kept on disk, for all models, until the sources change.
+
+Numba's own cache looks at the file of the one function that it caches, and so misses a change of a helper in another
+file; here the name of the cached file says everything that the code depends on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import hashlib
+import logging
+import os
+import pickle
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numba  # type: ignore[import-untyped,unused-ignore]
+import numpy as np
+from numba.core.compiler import CompileResult  # type: ignore[import-untyped,unused-ignore]
+from numba.core.serialize import dumps  # type: ignore[import-untyped,unused-ignore]
 
+from simulator import records
 from simulator.engines.compiled.kernel import advance
 from simulator.engines.compiled.pointers import OPTIONS
+from simulator.program import program, stations
 
 Kernel = Callable[[int, int], int]
+SIGNATURE = "int64(int64, int64)"
+log = logging.getLogger(__name__)
 
 
 @lru_cache(maxsize=1)
 def kernel() -> Kernel:
-    """The compiled kernel."""
-    function: Kernel = numba.njit("int64(int64, int64)", nogil=True, **OPTIONS)(advance)
+    """The compiled kernel, from disk where it has been compiled before."""
+    dispatcher = numba.njit(nogil=True, **OPTIONS)(advance)
+    dispatcher._cache = KernelCache()
+    dispatcher.compile(SIGNATURE)
+    function: Kernel = dispatcher
     return function
+
+
+class KernelCache:
+    """Keeps the kernel's machine code in a file; what Numba asks of a cache."""
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """The compiled code, or None, in which case it will now be compiled: say so."""
+        target.refresh()
+        name = _file_name(target.codegen().magic_tuple())
+        for directory in _directories():
+            with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+                return CompileResult._rebuild(target, *pickle.loads((directory / name).read_bytes()))
+        log.warning("tpsim: compiling the engine, once for this version: this takes half a minute")
+        return None
+
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep compiled code in the first place that can be written to; nowhere is no error."""
+        name, code = _file_name(result.codegen.magic_tuple()), dumps(result._reduce())
+        for directory in _directories():
+            with contextlib.suppress(OSError):
+                return _write(directory, name, code)
+
+
+def _directories() -> Iterator[Path]:
+    """Where the code may be kept, best first."""
+    if "NUMBA_CACHE_DIR" in os.environ:
+        yield Path(os.environ["NUMBA_CACHE_DIR"])
+    yield Path(__file__).parent / "__pycache__"
+    with contextlib.suppress(RuntimeError):  # there is no home directory
+        yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpsim"
+
+
+def _file_name(processor: tuple[str, ...]) -> str:
+    """A name that says what the code was compiled from, by and for."""
+    digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
+    sources = [
+        *Path(__file__).parent.glob("*.py"),
+        *(Path(str(module.__file__)) for module in (program, stations, records)),
+    ]
+    for source in sorted(sources):
+        digest.update(source.read_bytes())
+    return f"kernel-{digest.hexdigest()[:24]}.bin"
+
+
+def _write(directory: Path, name: str, code: bytes) -> None:
+    """Write a file as a whole, and remove those of earlier versions."""
+    directory.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix="kernel-", suffix=".tmp")
+    with os.fdopen(handle, "wb") as file:
+        file.write(code)
+    os.replace(temporary, directory / name)

@@ -62,7 +62,9 @@ class Encoder:
         return Tables(
             code=_records(layout.INSTRUCTION, [self._instruction(each) for each in program.instructions]),
             draws=_records(layout.DRAW, [_draw(each.distribution, each.counter) for each in program.draws]),
-            balancers=_records(layout.BALANCER, [self._balancer(each.policy, each.pools) for each in program.balancers]),
+            balancers=_records(
+                layout.BALANCER, [self._balancer(each.policy, each.pools) for each in program.balancers]
+            ),
             stations=_records(layout.STATION, [self._station(each) for each in program.stations]),
             workloads=_records(
                 layout.WORKLOAD,

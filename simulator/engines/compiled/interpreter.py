@@ -101,9 +101,7 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     t.pc += 1
     component = instruction.component
     if kind == SERVERS:
-        entered = enter_servers(
-            w, station, token, amount, component, workload_at(w.workloads, t.workload).level
-        )
+        entered = enter_servers(w, station, token, amount, component, workload_at(w.workloads, t.workload).level)
     elif kind == SHARING:
         entered = enter_sharing(w, station, token, amount, component)
     elif kind == POOL:

@@ -116,7 +116,7 @@ def _start_request(w: Record, workload: int, number: int, user: int) -> None:
         if counter != NONE:
             set_register(w, t, counter, 1)
     t.operation = operation
-    t.pc = integer_at(spec.entries, operation)
+    t.pc = integer_at(w.table, spec.entries + operation)
     _account(w, spec)
     spec.arrived += 1
     spec.live += 1

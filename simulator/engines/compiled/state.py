@@ -296,13 +296,22 @@ class Memory:
         return tuple(self._request_table(number) for number in range(len(self.program.workloads)))
 
     def _request_table(self, workload: int) -> RequestTable:
-        spec, record, columns = self.program.workloads[workload], self.tables.workloads[workload], self.columns[workload]
+        spec, record, columns = (
+            self.program.workloads[workload],
+            self.tables.workloads[workload],
+            self.columns[workload],
+        )
         rows = int(record["rows"])
         live = self._live(int(record["first"]))
         columns.resize(rows + len(live))
         arrays = columns.arrays
         tokens = self.arrays["tokens"][live]
-        for name, field in (("numbers", "number"), ("operations", "operation"), ("arrivals", "arrival"), ("retries", "retries")):
+        for name, field in (
+            ("numbers", "number"),
+            ("operations", "operation"),
+            ("arrivals", "arrival"),
+            ("retries", "retries"),
+        ):
             arrays[name][rows:] = tokens[field]
         arrays["ends"][rows:] = np.nan
         arrays["outcomes"][rows:] = IN_FLIGHT
