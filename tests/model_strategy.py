@@ -94,7 +94,10 @@ disks = st.fixed_dictionaries(
         "queue_depth": st.integers(1, 3),
         "cv": st.sampled_from([0.0, 0.0, 1.0, 0.5]),
     },
-    optional={"bandwidth": st.sampled_from(["800.0 B/s", "10000.0 B/s"])},
+    optional={
+        "bandwidth": st.sampled_from(["800.0 B/s", "10000.0 B/s"]),
+        "discipline": st.sampled_from(["fifo", "lifo", "priority"]),
+    },
 )
 nics = st.fixed_dictionaries(
     {"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"]), "overhead": st.sampled_from([1.0, 1.25])}

@@ -72,7 +72,7 @@ LONG_MEASURED = "\n".join(
         "150/s,3",
     ]
 )
-QUICK = ("-d", "500ms", "-r", "3", "-j", "1", "--seed", "5")
+QUICK = ("-d", "1s", "-r", "3", "-j", "1", "--seed", "5")
 # Every verb that simulates, quickly.
 VERBS = {
     "check": ["check", "shop.yaml"],
@@ -659,5 +659,5 @@ def test_a_killed_worker_is_said(long_run):
     os.kill(workers[0], signal.SIGKILL)
     out, err = process.communicate(timeout=10)
     assert (process.returncode, out) == (1, "")
-    assert err == "tpsim: a worker process was killed (out of memory?); try fewer jobs (-j)\n"
+    assert err.startswith("tpsim: a worker process was lost: ")
     wait_until(lambda: not session_of(process.pid), limit=10)

@@ -95,7 +95,9 @@ def without_discipline(program, choice):
         match station:
             case Servers():
                 return dataclasses.replace(
-                    station, discipline=choice.choice(list(Discipline)), queue_limit=choice.choice([None, None, 0, 1, 3])
+                    station,
+                    discipline=choice.choice(list(Discipline)),
+                    queue_limit=choice.choice([None, None, 0, 1, 3]),
                 )
             case Pool():
                 return dataclasses.replace(station, queue_limit=choice.choice([station.queue_limit, None, 2]))
@@ -140,3 +142,318 @@ def test_shipped_models_agree(path):
 def test_regressions_agree(path):
     case = YAML(typ="safe").load(path.read_text())
     check_model(case["model"], case["seed"], case["tight"], case["changed"])
+
+
+# Programs by hand: what the model language does not reach, or too rarely.
+
+
+class Hand:
+    """A Program under construction: one workload after the other, each a flat piece of code."""
+
+    def __init__(self):
+        self.builder = Builder()
+
+    def at(self, *stations):
+        return Place(tuple(self.builder.station(station) for station in stations))
+
+    def draw(self, distribution, name="x"):
+        return self.builder.draw(distribution, name)
+
+    def workload(self, name, source, emit, priority=0):
+        builder = self.builder
+        builder.start_workload()
+        start = builder.label()
+        builder.mark(start)
+        emit(builder)
+        builder.emit(End())
+        choice = self.draw(Constant(0.0), "operation")
+        if isinstance(source, tuple):
+            source = Users(source[0], self.draw(source[1], f"{name}.think"), self.draw(source[2], f"{name}.start"))
+        entries = (Entry("op", start, 1.0),)
+        builder.workload(Workload(name, source, entries, choice, (), 0, priority))
+
+    def build(self):
+        return self.builder.build("by hand")
+
+
+def visits(*steps):
+    """The code of steps (instruction class, place, draw), each accounted to a component of its own."""
+
+    def emit(builder):
+        for number, (instruction, place, draw) in enumerate(steps):
+            builder.emit(instruction(place, builder.component(f"c{number}"), draw))
+
+    return emit
+
+
+ONE = Constant(1.0)
+CLOCKWORK = Renewal(Constant(0.25))
+POISSON = Renewal(Exponential(0.25))
+THREE_WORKLOADS = [("low", 5), ("high", -3), ("middle", 0)]
+both_sizes = pytest.mark.parametrize("sizes", [None, TIGHT], ids=["roomy", "tight"])
+
+
+@both_sizes
+@pytest.mark.parametrize("discipline", list(Discipline))
+@pytest.mark.parametrize("service", [Constant(0.5), Exponential(0.2), Constant(0.0)], ids=str)
+@pytest.mark.parametrize("limit", [None, 0, 2])
+def test_servers(discipline, service, limit, sizes):
+    hand = Hand()
+    place = hand.at(Servers("it", 2, discipline, limit))
+    for name, priority in THREE_WORKLOADS:
+        hand.workload(name, CLOCKWORK, visits((Work, place, hand.draw(service))), priority)
+    check_program(hand.build(), 50.0, sizes=sizes)
+
+
+@both_sizes
+@pytest.mark.parametrize("capacity", [(1.0,), (1.0, 2.0, 2.5), (3.0, 1.0)], ids=str)
+@pytest.mark.parametrize("amount", [Constant(0.3), Exponential(0.3), LogNormal(0.2, 3.0), Constant(0.0)], ids=str)
+def test_sharing_with_ties_and_time_outs(capacity, amount, sizes):
+    hand = Hand()
+    place, other = hand.at(Sharing("it", capacity)), hand.at(Sharing("other", (1.0,)))
+    work, timer = hand.draw(amount), hand.draw(Constant(1.0))
+
+    def emit(builder):
+        handler, done = builder.label(), builder.label()
+        builder.emit(Scope(handler, timer, 0))
+        builder.emit(Work(place, builder.component("it"), work))
+        builder.emit(Work(other, builder.component("other"), work))
+        builder.emit(EndScope())
+        builder.emit(Jump(done))
+        builder.mark(handler)
+        builder.emit(Fail())
+        builder.mark(done)
+
+    hand.workload("w", CLOCKWORK, emit)
+    hand.workload("v", POISSON, emit)
+    check_program(hand.build(), 60.0, sizes=sizes)
+
+
+@pytest.mark.parametrize("block_bits", [1, 12])
+def test_overload_spreads_the_requests_in_flight_far_apart(block_bits):
+    hand = Hand()
+    places = [hand.at(Sharing(f"s{n}", (1.0,))) for n in range(3)]
+    hand.workload(
+        "w", Renewal(Exponential(0.001)), visits(*[(Work, place, hand.draw(Exponential(0.01))) for place in places])
+    )
+    check_program(hand.build(), 20.0, sizes=Sizes(block_bits=block_bits))
+
+
+@both_sizes
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("timeout", [0.1, 0.5, 2.0])
+def test_buckets_whose_head_gives_up(waits, timeout, sizes):
+    hand = Hand()
+    place = hand.at(Bucket("it", 3.0, 2.0, waits))
+    tokens, timer = hand.draw(Uniform(0.0, 2.1)), hand.draw(Uniform(0.0, 2 * timeout), "timer")
+
+    def emit(builder):
+        handler, done = builder.label(), builder.label()
+        builder.emit(Scope(handler, timer, 0))
+        builder.emit(TakeTokens(place, builder.component("it"), tokens))
+        builder.emit(EndScope())
+        builder.emit(Jump(done))
+        builder.mark(handler)
+        builder.emit(Fail())
+        builder.mark(done)
+
+    hand.workload("w", CLOCKWORK, emit)
+    hand.workload("v", Renewal(Exponential(0.5)), emit)
+    check_program(hand.build(), 60.0, sizes=sizes)
+
+
+@both_sizes
+@pytest.mark.parametrize("eviction", list(Eviction))
+@pytest.mark.parametrize("time_to_live", [None, 0.5, 5.0])
+@pytest.mark.parametrize("capacity", [1, 7, 40])
+def test_stores(eviction, time_to_live, capacity, sizes):
+    hand = Hand()
+    stores = [hand.at(Store(f"s{n}", capacity + n, eviction, time_to_live)) for n in range(2)]
+    key, pause = hand.draw(Zipf(60, 0.8)), hand.draw(Constant(0.125))
+
+    def emit(builder):
+        register = builder.register()
+        for store in stores:
+            miss, done = builder.label(), builder.label()
+            builder.emit(DrawInto(register, key))
+            builder.emit(Lookup(store, register, miss))
+            builder.emit(Jump(done))
+            builder.mark(miss)
+            builder.emit(Delay(builder.component("miss"), pause))
+            builder.emit(Insert(store, register))
+            builder.mark(done)
+
+    hand.workload("w", Renewal(Constant(0.0625)), emit)
+    hand.workload("v", POISSON, emit)
+    check_program(hand.build(), 80.0, sizes=sizes)
+
+
+@both_sizes
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("need", [1, 2, 3])
+@pytest.mark.parametrize("timeout", [0.25, 1.0])
+def test_forks_in_forks_that_time_out_are_retried_and_leave_messages(need, detach, timeout, sizes):
+    hand = Hand()
+    pool, cpu, servers = hand.at(Pool("pool", 2.0, 3)), hand.at(Sharing("cpu", (1.0, 2.0))), hand.at(Servers("s", 1))
+    timer = hand.draw(Constant(timeout))
+
+    def inner(builder):
+        builder.emit(Acquire(pool, builder.component("pool"), hand.draw(ONE)))
+        builder.emit(Work(cpu, builder.component("cpu"), builder.draw(Exponential(0.2), "cpu")))
+        builder.emit(Release())
+        builder.emit(Work(servers, builder.component("servers"), builder.draw(Constant(0.125), "s")))
+        builder.emit(End())
+
+    def fork(builder, branch):
+        targets = [builder.label() for _ in range(3)]
+        done = builder.label()
+        builder.emit(Fork(tuple(targets), need, detach, builder.counter() if detach else -1))
+        builder.emit(Jump(done))
+        for target in targets:
+            builder.mark(target)
+            branch(builder)
+        builder.mark(done)
+
+    def message(builder):
+        target, following = builder.label(), builder.label()
+        builder.emit(Publish(target, builder.counter()))
+        builder.emit(Jump(following))
+        builder.mark(target)
+        inner(builder)
+        builder.mark(following)
+
+    def middle(builder):
+        fork(builder, inner)
+        message(builder)
+        builder.emit(End())
+
+    def emit(builder):
+        attempt, handler, done = builder.label(), builder.label(), builder.label()
+        register = builder.register()
+        builder.emit(Clear(register))
+        with builder.repeating(), builder.repeat(Constant(2.0)):
+            builder.mark(attempt)
+            builder.emit(Scope(handler, timer, 0))
+            message(builder)
+            fork(builder, middle)
+            builder.emit(EndScope())
+            builder.emit(Jump(done))
+            builder.mark(handler)
+            back_off = builder.draw(StandardUniform(), "jitter")
+            builder.emit(Retry(register, builder.component("wait"), (0.0, 0.25, 1.0), 0.5, back_off, attempt))
+            builder.mark(done)
+
+    hand.workload("w", CLOCKWORK, emit)
+    hand.workload("users", (3, Exponential(0.5), Constant(0.0)), emit)
+    check_program(hand.build(), 30.0, sizes=sizes)
+
+
+@both_sizes
+def test_pool_with_large_requests_at_its_head(sizes):
+    hand = Hand()
+    pool = hand.at(Pool("pool", 1.0))
+    units, seconds, timer = hand.draw(Uniform(0.0, 1.1)), hand.draw(Uniform(0.0, 0.5)), hand.draw(Constant(0.75))
+
+    def emit(builder):
+        handler, done = builder.label(), builder.label()
+        builder.emit(Scope(handler, timer, 0))
+        builder.emit(Acquire(pool, builder.component("pool"), units))
+        builder.emit(Delay(builder.component("delay"), seconds))
+        builder.emit(Release())
+        builder.emit(EndScope())
+        builder.emit(Jump(done))
+        builder.mark(handler)
+        builder.emit(Fail())
+        builder.mark(done)
+
+    hand.workload("w", CLOCKWORK, emit)
+    hand.workload("users", (5, Constant(0.25), Constant(0.0)), emit)
+    check_program(hand.build(), 60.0, sizes=sizes)
+
+
+def tandem(stations, service=0.8, rate=1.0):
+    hand = Hand()
+    draws = [hand.draw(Exponential(service), f"work {n}") for n in range(len(stations))]
+    places = [hand.at(station) for station in stations]
+    hand.workload("w", Renewal(Exponential(1 / rate)), visits(*[(Work, *each) for each in zip(places, draws, strict=True)]))
+    return hand.build()
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3, 200])
+def test_samples_are_taken_at_the_same_instants(windows):
+    check_program(tandem([Servers("s", 1), Sharing("p", (1.0,))]), 97.3, windows=windows)
+
+
+def test_nothing_to_do():
+    hand = Hand()
+    hand.workload("w", Replay((50.0,)), visits((Work, hand.at(Servers("s", 1)), hand.draw(ONE))))
+    assert len(check_program(hand.build(), 1.0).requests[0]) == 0
+
+
+def test_long_run_crosses_every_block():
+    check_program(tandem([Servers(f"s{n}", 1) for n in range(3)]), 30_000.0)
+
+
+def test_other_seed_differs():
+    program = tandem([Servers("s", 1)])
+    records = [compiled.simulate(program, 20.0, seed) for seed in (1, 2)]
+    assert {"w.arrival", "digest"} <= set(differences(*records))
+
+
+def test_time_that_stands_still_is_an_error_on_both_engines():
+    hand = Hand()
+    hand.workload("w", (1, Constant(0.0), Constant(0.0)), visits())
+    messages = []
+    for engine in ("simpy", "compiled"):
+        with pytest.raises(UsageError) as caught:
+            simulate(hand.build(), 1.0, engine=engine)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+# Which engine runs.
+
+
+def robot(environment):
+    def serve(job):
+        yield environment.timeout(job.amount)
+
+    return serve
+
+
+def test_auto_takes_the_compiled_engine():
+    program = tandem([Servers("s", 1)])
+    assert simulate(program, 10.0).engine == "compiled"
+    assert simulate(program, 10.0, engine="simpy").engine == "simpy"
+
+
+def test_auto_takes_simpy_for_processes_of_the_users():
+    program = tandem([External("robot", "robot")])
+    assert simulate(program, 10.0, processes={"robot": robot}).engine == "simpy"
+    with pytest.raises(UsageError, match="compiled engine runs no process of your own"):
+        simulate(program, 10.0, engine="compiled", processes={"robot": robot})
+
+
+def test_auto_takes_simpy_where_numba_is_missing(monkeypatch):
+    monkeypatch.setattr("simulator.engines.find_spec", lambda name: None)
+    assert simulate(tandem([Servers("s", 1)]), 10.0).engine == "simpy"
+
+
+def test_messages_that_go_too_deep_run_on_simpy():
+    hand = Hand()
+    pause = hand.draw(Exponential(0.1))
+
+    def emit(builder):
+        targets = [builder.label() for _ in range(4)]
+        counter = builder.register()
+        for target in targets:
+            builder.emit(Publish(target, counter))
+            builder.emit(Publish(target, counter))
+            builder.emit(Delay(builder.component("pause"), pause))
+            builder.emit(End())
+            builder.mark(target)
+
+    hand.workload("w", Replay((0.0, 1.0)), emit)
+    with pytest.raises(compiled.TooDeepError):
+        simulate(hand.build(), 10.0, engine="compiled")
+    assert simulate(hand.build(), 10.0).engine == "simpy"

@@ -14,7 +14,7 @@ from pydantic import model_validator
 from simulator.distributions import Constant, Distribution, Gamma
 from simulator.model.part import Amount, Bandwidth, Count, OperationsPerSecond, Part
 from simulator.program.builder import Builder
-from simulator.program.stations import Servers, Sharing
+from simulator.program.stations import Discipline, Servers, Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Disk(Part):
     """Operations that the disk works on at a time; a hard disk has 1, an NVMe device many."""
     cv: Amount = 1.0
     """Coefficient of variation of an operation's time; 0 is constant, 1 exponential."""
+    discipline: Discipline = Discipline.FIFO
+    """Which waiting operation goes next; `priority` takes that of the workload with the lowest `priority` number."""
     bandwidth: Bandwidth | None = None
     """Bytes a second, reads and writes together; unlimited where left out."""
 
@@ -49,7 +51,7 @@ class Disk(Part):
 
     def lower(self, builder: Builder, resource: str) -> DiskStations:
         """The stations of one host instance."""
-        channels = builder.station(Servers(resource, self.queue_depth))
+        channels = builder.station(Servers(resource, self.queue_depth, self.discipline))
         if self.bandwidth is None:
             return DiskStations(channels, None)
         return DiskStations(channels, builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,))))

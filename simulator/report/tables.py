@@ -31,7 +31,7 @@ NO_STEADY_STATE = "no steady state"
 
 
 def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
     return table
@@ -322,7 +322,7 @@ def validation_tables(validation: Validation) -> Iterable[RenderableType]:
 
 def _comparisons(comparisons: Sequence[Measured]) -> Table:
     columns = list(comparisons[0].row)
-    table = _table(*columns, "measured", "predicted", "interval", "error", "row")
+    table = _table(*columns, "measured", "predicted", "interval", "error", "fitted")
     for each in comparisons:
         measured = Estimate(each.measured, each.measured, each.measured, 1)
         table.add_row(
@@ -331,7 +331,7 @@ def _comparisons(comparisons: Sequence[Measured]) -> Table:
             value(each.predicted, each.dimension),
             interval(each.predicted, each.dimension),
             "–" if math.isnan(each.error) else f"{each.error:+.1%}",
-            "fitted" if each.fitted else "held out",
+            "yes" if each.fitted else "no",
         )
     return table
 

@@ -45,7 +45,10 @@ def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: 
         for future in futures:
             yield future.result()
     except BrokenProcessPool:
-        raise WorkerLostError("a worker process was killed (out of memory?); try fewer jobs (-j)") from None
+        raise WorkerLostError(
+            "a worker process was lost: for want of memory (try fewer jobs, -j), or because a script that runs more "
+            "than one job does not guard itself with `if __name__ == '__main__':`"
+        ) from None
     finally:
         _stop(executor)
 
