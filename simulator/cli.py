@@ -45,7 +45,7 @@ Replications = Annotated[str | None, typer.Option("-r", "--replications", help="
 Precision = Annotated[
     str | None, typer.Option("--precision", help="Add replications until intervals are this narrow, e.g. 2%.")
 ]
-EngineName = Annotated[str, typer.Option("--engine", help="auto or simpy.")]
+EngineName = Annotated[str, typer.Option("--engine", help="auto, simpy or compiled.")]
 Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as cores if left out.")]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for results as files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]

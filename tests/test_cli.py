@@ -433,7 +433,7 @@ def test_a_terminal_gets_a_bar_on_long_work_only():
 
 
 def test_a_quick_run_has_no_bar_and_no_colour_where_none_is_wanted():
-    code, seen = in_a_terminal(["run", "shop.yaml", *QUICK, "-d", "100ms"], NO_COLOR="1")
+    code, seen = in_a_terminal(["run", "shop.yaml", *QUICK, "-d", "100ms", "--engine", "simpy"], NO_COLOR="1")
     assert code in (0, 4)
     assert "bottleneck" in seen
     assert not COLOUR.search(seen)

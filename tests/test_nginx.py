@@ -17,7 +17,7 @@ TABLE = ROOT / "models" / "nginx-web.csv"
 STUDY = ROOT / "experiments" / "nginx-scaling"
 ORIGINAL = ROOT.parent / "shared" / "data" / "nginx_webserver_cpus" / "rps.csv"
 TOLERANCE = 0.015
-"""Of an error: three replications state it and one or two check it, and either is a little off near the NIC's limit."""
+"""Of an error: four replications state it and one or two check it, and either is a little off near the NIC's limit."""
 ROW = re.compile(r"^  #   (https?) +(\d+) kB((?: +[\d.]+ \( ?[+-][\d.]+%\))+)(?: with (\d+) CPUs)?$", re.MULTILINE)
 CELL = re.compile(r"([\d.]+) \( ?([+-][\d.]+)%\)")
 

@@ -155,7 +155,7 @@ def report(held_out: pd.DataFrame, model: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=HERE, help="folder for errors.csv and scaling.png")
-    parser.add_argument("--replications", type=int, default=3)
+    parser.add_argument("--replications", type=int, default=4)
     parser.add_argument("--jobs", type=int, default=available_cores())
     options = parser.parse_args(arguments)
     model = sim.find_model(Path("nginx-web"))
