@@ -112,8 +112,9 @@ def _series(records: Records, table: RequestTable, index: int, reasons: int) -> 
 def _cumulated(tick: Counts, values: Floats, ticks: int) -> Floats:
     """Sums of rows of `values` that fall before each tick, shape (ticks, columns)."""
     columns = [np.bincount(tick, weights=column, minlength=ticks + 1) for column in values.T]
-    stacked = np.stack(columns, axis=1) if columns else np.zeros((ticks + 1, 0))
-    return np.cumsum(stacked, axis=0)[:ticks]
+    stacked: Floats = np.stack(columns, axis=1) if columns else np.zeros((ticks + 1, 0))
+    cumulated: Floats = np.cumsum(stacked, axis=0)
+    return cumulated[:ticks]
 
 
 def _operations(table: RequestTable, times: Floats) -> Iterator[OperationSeries]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from simulator.program.program import Program
 from simulator.program.stations import Bucket, External, Pool, Servers, Sharing, Station, Store
 from simulator.records import Floats
-from simulator.results.estimate import Estimate, sectioned
+from simulator.results.estimate import Estimate, proportion_interval, sectioned
 from simulator.results.section import Section, station_field
 
 LEAST_BEYOND_QUANTILE = 10
@@ -18,14 +19,25 @@ LEAST_BEYOND_QUANTILE = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Statistic:
-    """A statistic of all sections pooled and of each alone, shape (sections,)."""
+    """A statistic of all sections pooled and of each alone, shape (sections,).
+
+    No statistic here is below 0; `most` is its upper bound. A share of `trials` of which none has happened still has
+    an interval.
+    """
 
     pooled: float
     sections: Floats
+    most: float = float("inf")
+    trials: int = 0
 
     def estimate(self, confidence: float) -> Estimate:
-        """With its sectioning interval."""
-        return sectioned(self.pooled, self.sections, confidence)
+        """With its sectioning interval, kept within what is possible; Clopper and Pearson's where all shares are 0."""
+        if self.trials and self.pooled == 0.0:
+            return proportion_interval(0, self.trials, confidence)
+        found = sectioned(self.pooled, self.sections, confidence)
+        if math.isnan(found.low):
+            return found
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, self.most))
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statistic:
@@ -76,7 +88,8 @@ def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statist
     """Failed requests as a share of those that ended."""
     failed = [float(sum(section.workloads[w].failed for w in workloads)) for section in sections]
     completed = [float(sum(section.workloads[w].completed for w in workloads)) for section in sections]
-    return ratio(failed, [a + b for a, b in zip(failed, completed, strict=True)])
+    ended = [a + b for a, b in zip(failed, completed, strict=True)]
+    return replace(ratio(failed, ended), most=1.0, trials=int(sum(ended)))
 
 
 def capacity_of(station: Station) -> float:
@@ -98,7 +111,15 @@ def utilization(sections: Sequence[Section], program: Program, stations: tuple[i
     """Busy share of some stations' joint capacity."""
     capacity = sum(capacity_of(program.stations[number]) for number in stations)
     busy = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
-    return ratio(busy, [capacity * section.length for section in sections])
+    return replace(ratio(busy, [capacity * section.length for section in sections]), most=1.0)
+
+
+def hit_ratio(sections: Sequence[Section], stations: tuple[int, ...]) -> Statistic:
+    """Hits as a share of lookups."""
+    hits, lookups = (
+        [float(station_field(section, stations, name).sum()) for section in sections] for name in ("hits", "arrivals")
+    )
+    return replace(ratio(hits, lookups), most=1.0, trials=int(sum(lookups)))
 
 
 def busiest_instance(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:

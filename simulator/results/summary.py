@@ -31,6 +31,7 @@ from simulator.results.statistics import (
     busiest_instance,
     capacity_of,
     error_rate,
+    hit_ratio,
     latencies,
     mean_of,
     mean_waiting,
@@ -179,7 +180,7 @@ class Summary:
             queue_mean=self._estimate(mean_waiting(sections, stations)),
             arrivals_per_s=self._estimate(ratio(total("arrivals"), lengths)),
             rejections_per_s=self._estimate(ratio(total("rejections"), lengths)),
-            hit_ratio=self._estimate(ratio(total("hits"), total("arrivals"))) if isinstance(kind, Store) else None,
+            hit_ratio=self._estimate(hit_ratio(sections, stations)) if isinstance(kind, Store) else None,
         )
 
     def _bottleneck(self) -> Bottleneck | None:
