@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from model_strategy import ROBOT, models, slowed
 
 from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
@@ -17,7 +18,6 @@ from simulator.model.system import System
 from simulator.program.stations import Bucket, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
-from model_strategy import ROBOT, models, slowed
 
 DURATION = 12.0
 LONG_AFTER = 1e6

@@ -375,7 +375,9 @@ def tandem(stations, service=0.8, rate=1.0):
     hand = Hand()
     draws = [hand.draw(Exponential(service), f"work {n}") for n in range(len(stations))]
     places = [hand.at(station) for station in stations]
-    hand.workload("w", Renewal(Exponential(1 / rate)), visits(*[(Work, *each) for each in zip(places, draws, strict=True)]))
+    hand.workload(
+        "w", Renewal(Exponential(1 / rate)), visits(*[(Work, *each) for each in zip(places, draws, strict=True)])
+    )
     return hand.build()
 
 

@@ -1,10 +1,12 @@
 """The README shows what a user gets."""
 
 import re
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
-
 from readme_blocks import README, ROOT, blocks, output_of
 
 SLOW = ("validate", "capacity", "sweep")
@@ -32,3 +34,11 @@ def test_ci_runs_the_readme_commands():
     assert "tpsim run" in shell_blocks[0]
     assert "pytest" in shell_blocks[1]
     assert "readme_command 1" in Path(ROOT / ".ci/run").read_text(encoding="utf-8")
+
+
+def test_python_blocks_run():
+    source = "\n".join(re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL))
+    program = f"if __name__ == '__main__':\n{textwrap.indent(source, '    ', lambda line: True)}"
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2

@@ -30,6 +30,8 @@ BAND = 0.1
 """Half width, as a share of the measured value, of the band beside the diagonal."""
 WIDE = 20.0
 """An axis is logarithmic where its largest value is at least this many times the smallest."""
+MOST_INSIDE = 8
+"""A longer legend stands beside the axes."""
 LEAST_SHARE = 0.005
 MOST_COMPONENTS = 12
 PERCENTILES = {"mean": "mean", "p50": "p50", "p90": "p90", "p95": "p95", "p99": "p99", "p999": "p99.9"}
@@ -49,7 +51,7 @@ def plot_validation(validation: Validation, axes: Axes | None = None, *, compare
     rows = [each for each in _compared(validation, compared) if math.isfinite(each.predicted.value)]
     if not rows:
         raise UsageError("no row has a prediction to draw")
-    axes = _axes(axes, 5.2, 4.8)
+    axes = _axes(axes, 5.0, 5.2)
     scale = _Scale.of([number for each in rows for number in (each.measured, each.predicted.value)], rows[0].dimension)
     low, high = 0.7 * scale.smallest, scale.largest / 0.7
     axes.fill_between([low, high], [low * (1 - BAND), high * (1 - BAND)], [low * (1 + BAND), high * (1 + BAND)],
@@ -66,7 +68,7 @@ def plot_validation(validation: Validation, axes: Axes | None = None, *, compare
     axes.set(xlabel=scale.label(f"measured {rows[0].metric}"), ylabel=scale.label(f"predicted {rows[0].metric}"))
     _plain_ticks(axes.xaxis, axes.yaxis)
     _grid(axes)
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), frameon=False, fontsize="small")
     return axes
 
 
@@ -82,7 +84,7 @@ def plot_scaling(validation: Validation, column: str, axes: Axes | None = None, 
     if len(positions) < len(rows):
         known = ", ".join(rows[0].row)
         raise UsageError(f"{column!r} is not a numeric column of the rows, which are told apart by: {known}")
-    axes = _axes(axes, 6.4, 4.4)
+    axes = _axes(axes, 7.2, 4.4)
     numbers = [number for each in rows for number in (each.measured, each.predicted.value)]
     scale = _Scale.of(numbers, rows[0].dimension)
     others = _telling([each.row for each in rows], [name for name in rows[0].row if name != column])
@@ -367,7 +369,10 @@ def _legend_of_scaling(axes: Axes, rows: Sequence[Comparison]) -> None:
         if any(each.fitted is fitted for each in rows):
             face = "white" if fitted else BLACK
             handles.append(Line2D([], [], color=BLACK, marker="o", markerfacecolor=face, linestyle="", label=text))
-    axes.legend(handles=handles, fontsize="small")
+    if len(handles) > MOST_INSIDE:
+        axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    else:
+        axes.legend(handles=handles, fontsize="small")
 
 
 def _choose_scales(axes: Axes, positions: Sequence[float], scale: _Scale) -> None:

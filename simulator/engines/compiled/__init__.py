@@ -1,4 +1,4 @@
-"""The compiled engine, on Numba: the reference engine's trajectories, a hundred times faster; the only importer of numba."""
+"""The compiled engine, on Numba: the SimPy engine's trajectories, faster; the only importer of numba."""
 
 from simulator.engines.compiled.engine import TooDeepError, can_run, simulate
 

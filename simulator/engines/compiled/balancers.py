@@ -42,4 +42,4 @@ def choose(w: Record, balancer: int, uniform: float) -> int:
     first, second = pair // (count - 1), pair % (count - 1)
     if second >= first:
         second += 1
-    return second if _outstanding(w, b, second) < _outstanding(w, b, first) else first
+    return second if _outstanding(w, b, second) < _outstanding(w, b, first) else first  # type: ignore[no-any-return]

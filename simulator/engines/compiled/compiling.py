@@ -1,4 +1,4 @@
-"""Compiling the kernel, once: the machine code is kept on disk, for all models, until the sources change.
+"""Compiling, once: machine code is kept on disk, for all models, until the sources change.
 
 Numba's own cache looks at the file of the one function that it caches, and so misses a change of a helper in another
 file; here the name of the cached file says everything that the code depends on.
@@ -18,47 +18,51 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numba  # type: ignore[import-untyped,unused-ignore]
+import numba
 import numpy as np
-from numba.core.compiler import CompileResult  # type: ignore[import-untyped,unused-ignore]
-from numba.core.serialize import dumps  # type: ignore[import-untyped,unused-ignore]
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
-from simulator import records
-from simulator.engines.compiled.kernel import advance
+from simulator import elementary, records
 from simulator.engines.compiled.pointers import OPTIONS
 from simulator.program import program, stations
 
-Kernel = Callable[[int, int], int]
-SIGNATURE = "int64(int64, int64)"
+_rebuild: Any = CompileResult._rebuild
+_dumps: Any = dumps
 log = logging.getLogger(__name__)
 
 
-@lru_cache(maxsize=1)
-def kernel() -> Kernel:
-    """The compiled kernel, from disk where it has been compiled before."""
-    dispatcher = numba.njit(nogil=True, **OPTIONS)(advance)
-    dispatcher._cache = KernelCache()
-    dispatcher.compile(SIGNATURE)
-    function: Kernel = dispatcher
-    return function
+@lru_cache
+def compiled_once(function: Callable[..., Any], signature: str, announce: bool = False) -> Callable[..., Any]:
+    """A function compiled for one signature, from disk where that has been done before."""
+    dispatcher: Any = numba.njit(nogil=True, **OPTIONS)(function)
+    dispatcher._cache = DiskCache(function.__name__, announce)
+    dispatcher.compile(signature)
+    compiled: Callable[..., Any] = dispatcher
+    return compiled
 
 
-class KernelCache:
-    """Keeps the kernel's machine code in a file; what Numba asks of a cache."""
+class DiskCache:
+    """Keeps a function's machine code in a file; what Numba asks of a cache."""
+
+    def __init__(self, name: str, announce: bool) -> None:
+        self.name = name
+        self.announce = announce
 
     def load_overload(self, signature: Any, target: Any) -> Any:
         """The compiled code, or None, in which case it will now be compiled: say so."""
         target.refresh()
-        name = _file_name(target.codegen().magic_tuple())
+        name = _file_name(self.name, target.codegen().magic_tuple())
         for directory in _directories():
             with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-                return CompileResult._rebuild(target, *pickle.loads((directory / name).read_bytes()))
-        log.warning("tpsim: compiling the engine, once for this version: this takes half a minute")
+                return _rebuild(target, *pickle.loads((directory / name).read_bytes()))
+        if self.announce:
+            log.warning("tpsim: compiling the engine, once for this version: this takes half a minute")
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
         """Keep compiled code in the first place that can be written to; nowhere is no error."""
-        name, code = _file_name(result.codegen.magic_tuple()), dumps(result._reduce())
+        name, code = _file_name(self.name, result.codegen.magic_tuple()), _dumps(result._reduce())
         for directory in _directories():
             with contextlib.suppress(OSError):
                 return _write(directory, name, code)
@@ -73,22 +77,22 @@ def _directories() -> Iterator[Path]:
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpsim"
 
 
-def _file_name(processor: tuple[str, ...]) -> str:
+def _file_name(function: str, processor: tuple[str, ...]) -> str:
     """A name that says what the code was compiled from, by and for."""
     digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
     sources = [
         *Path(__file__).parent.glob("*.py"),
-        *(Path(str(module.__file__)) for module in (program, stations, records)),
+        *(Path(str(module.__file__)) for module in (program, stations, records, elementary)),
     ]
     for source in sorted(sources):
         digest.update(source.read_bytes())
-    return f"kernel-{digest.hexdigest()[:24]}.bin"
+    return f"{function}-{digest.hexdigest()[:24]}.bin"
 
 
 def _write(directory: Path, name: str, code: bytes) -> None:
-    """Write a file as a whole, and remove those of earlier versions."""
+    """Write a file as a whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix="kernel-", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix="tpsim-", suffix=".tmp")
     with os.fdopen(handle, "wb") as file:
         file.write(code)
     os.replace(temporary, directory / name)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from simulator.engines.compiled.compiling import kernel
+from simulator.engines.compiled.compiling import compiled_once
+from simulator.engines.compiled.kernel import advance
 from simulator.engines.compiled.layout import Status
 from simulator.engines.compiled.requests import MOST_STARTS_AT_ONCE
 from simulator.engines.compiled.state import Memory, Sizes
@@ -48,9 +49,14 @@ def simulate(
     return _records(memory, seed, replication, duration)
 
 
+def kernel() -> Callable[[int, int], int]:
+    """The compiled kernel."""
+    return compiled_once(advance, "int64(int64, int64)", announce=True)
+
+
 def _run(memory: Memory, budget: int) -> None:
     """Call the kernel until it is done; a Ctrl-C arrives between two calls."""
-    advance, address = kernel(), memory.world.ctypes.data
+    run, address = kernel(), memory.world.ctypes.data
     services: dict[int, Callable[[], None]] = {
         Status.CHECK: lambda: None,
         Status.NEED_DRAW: memory.more_draws,
@@ -64,7 +70,7 @@ def _run(memory: Memory, budget: int) -> None:
         Status.SPINNING: lambda: _spinning(memory),
         Status.TOO_DEEP: _too_deep,
     }
-    while status := advance(address, budget):
+    while status := run(address, budget):
         services[status]()
 
 

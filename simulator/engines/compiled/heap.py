@@ -43,17 +43,22 @@ def _rise(w: Record, place: int, time: float, order: int, event: int) -> None:
 
 
 @inlined
+def _lesser(w: Record, place: int) -> int:
+    """Of an event and its right neighbour the place of the one that comes first; without a branch to mispredict."""
+    left, right = event_at(w.heap, place), event_at(w.heap, place + 1)
+    same = right.time == left.time
+    return place + int((right.time < left.time) | (same & (right.order < left.order)))
+
+
+@inlined
 def _sink(w: Record, place: int, time: float, order: int, event: int) -> None:
     """Put an event at a place or below."""
     count = w.events
     child = 2 * place + 1
     while child < count:
-        least = event_at(w.heap, child)
         if child + 1 < count:
-            right = event_at(w.heap, child + 1)
-            if _precedes(right.time, right.order, least.time, least.order):
-                child += 1
-                least = right
+            child = _lesser(w, child)
+        least = event_at(w.heap, child)
         if not _precedes(least.time, least.order, time, order):
             break
         _move(w, child, place)

@@ -128,7 +128,7 @@ STATION = np.dtype(
         ("servers", "i8"), ("started", "f8"),
         # Sharing: the table of rates starts at `rates`; `root` is the job to leave next.
         ("rates", "i8"), ("most", "i8"), ("alone", "f8"), ("virtual", "f8"), ("changed", "f8"), ("order", "i8"),
-        ("owed", "f8"), ("root", "i8"),
+        ("owed", "f8"), ("root", "i8"), ("share", "f8"),
         ("capacity", "f8"), ("used", "f8"),
         ("rate", "f8"), ("burst", "f8"), ("level", "f8"), ("refilled", "f8"), ("waits", "i8"), ("timed", "i8"),
         # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numba  # type: ignore[import-untyped,unused-ignore]
+import numba
 import numpy as np
-from numba.core import types  # type: ignore[import-untyped,unused-ignore]
-from numba.extending import intrinsic  # type: ignore[import-untyped,unused-ignore]
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import extending
+from numba.core import types
 
 from simulator.engines.compiled import layout
 
 Record = Any  # a pointer to a record
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-OPTIONS = {"error_model": "numpy", "_nrt": False}
-HELPER = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+intrinsic: Any = extending.intrinsic  # its declared type knows nothing of the functions that it makes
+
+OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
+HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def compiled(function: Function) -> Function:
@@ -48,7 +51,7 @@ def _records(dtype: np.dtype[Any]) -> Callable[[int, int], Record]:
 
     def typed(typing: Any, address: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _address(context, builder, *arguments, size)
+            pointer = _address(context, builder, arguments[0], arguments[1], size)
             return builder.bitcast(pointer, context.get_value_type(record))
 
         return record(types.intp, types.intp), generate
@@ -62,7 +65,7 @@ def _loads(scalar: Any, size: int) -> Callable[[int, int], Any]:
 
     def typed(typing: Any, address: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            pointer = _address(context, builder, *arguments, size)
+            pointer = _address(context, builder, arguments[0], arguments[1], size)
             kind = context.get_value_type(scalar)
             return builder.load(builder.bitcast(pointer, kind.as_pointer()), typ=kind)
 
@@ -89,6 +92,34 @@ def _stores(scalar: Any, size: int) -> Callable[[int, int, Any], None]:
     return function
 
 
+def _reinterpreted(source: Any, target: Any) -> Callable[[Any], Any]:
+    """The function that takes the bits of one kind of number for another's."""
+
+    def typed(typing: Any, value: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            return builder.bitcast(arguments[0], context.get_value_type(target))
+
+        return target(source), generate
+
+    function: Callable[[Any], Any] = intrinsic(typed)
+    return function
+
+
+def _high_word() -> Callable[[int, int], int]:
+    """The function that gives the upper 64 bits of the product of two words, taken as unsigned."""
+
+    def typed(typing: Any, a: Any, b: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            wide = ir.IntType(128)
+            product = builder.mul(*(builder.zext(argument, wide) for argument in arguments))
+            return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+        return types.int64(types.int64, types.int64), generate
+
+    function: Callable[[int, int], int] = intrinsic(typed)
+    return function
+
+
 world_at = _records(layout.WORLD)
 event_at = _records(layout.EVENT)
 instruction_at = _records(layout.INSTRUCTION)
@@ -107,3 +138,5 @@ entry_at = _records(layout.ENTRY)
 float_at, set_float = _loads(types.float64, 8), _stores(types.float64, 8)
 integer_at, set_integer = _loads(types.int64, 8), _stores(types.int64, 8)
 index_at, set_index = _loads(types.int32, 4), _stores(types.int32, 4)
+bits_of, float_of = _reinterpreted(types.float64, types.int64), _reinterpreted(types.int64, types.float64)
+high_product = _high_word()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,12 @@ from simulator.engines.compiled import layout
 from simulator.engines.compiled.draws import LATER_BITS, Draws, Gaps
 from simulator.engines.compiled.encode import Tables, encode
 from simulator.engines.compiled.layout import NONE
-from simulator.program.program import Program, Users
+from simulator.program.program import Program, Users, Workload
 from simulator.records import IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, RequestTable
 from simulator.streams import Stream, Streams
 
 Array = NDArray[Any]
+FEW_ROWS, MOST_EXPECTED = 1 << 12, 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +30,43 @@ class Sizes:
     holds: int = 256
     keys: int = 1024
     entries: int = 1024
-    rows: int = 4096
+    rows: int = FEW_ROWS
     block_bits: int = 12
     budget: int = 4_000_000  # steps between looks for a Ctrl-C
 
 
 class Columns:
-    """The columns of a workload's finished requests, written by the kernel and grown in place."""
+    """The columns of a workload's finished requests, written by the kernel.
+
+    Memory that is not yet written to costs nothing, so there is room for all requests that are expected.
+    """
 
     def __init__(self, components: int, rows: int) -> None:
         self.rows = rows
         integers, floats = np.int64, np.float64
         self.arrays: dict[str, Array] = {
-            "numbers": np.zeros(rows, integers),
-            "operations": np.zeros(rows, integers),
-            "arrivals": np.zeros(rows, floats),
-            "ends": np.zeros(rows, floats),
-            "outcomes": np.zeros(rows, integers),
-            "retries": np.zeros(rows, integers),
-            "waits": np.zeros((rows, components), floats),
-            "services": np.zeros((rows, components), floats),
+            "numbers": np.empty(rows, integers),
+            "operations": np.empty(rows, integers),
+            "arrivals": np.empty(rows, floats),
+            "ends": np.empty(rows, floats),
+            "outcomes": np.empty(rows, integers),
+            "retries": np.empty(rows, integers),
+            "waits": np.empty((rows, components), floats),
+            "services": np.empty((rows, components), floats),
         }
 
-    def resize(self, rows: int) -> None:
-        """Change the number of rows; the memory is moved by the operating system, not copied."""
+    def grow(self, rows: int) -> None:
+        """Have room for that many rows."""
+        for name, array in self.arrays.items():
+            grown = np.empty((rows, *array.shape[1:]), array.dtype)
+            grown[: self.rows] = array
+            self.arrays[name] = grown
         self.rows = rows
+
+    def finish(self, rows: int) -> None:
+        """Have exactly that many rows."""
+        if rows > self.rows:
+            self.grow(rows)
         for array in self.arrays.values():
             array.resize((rows, *array.shape[1:]), refcheck=False)
 
@@ -79,7 +93,9 @@ class Memory:
             for number, spec in enumerate(program.workloads)
         ]
         self.gap_arrays: list[Array] = [np.empty(0) for _ in program.workloads]
-        self.columns = [Columns(len(spec.components), sizes.rows) for spec in program.workloads]
+        self.columns = [
+            Columns(len(spec.components), self._expected_rows(spec, duration)) for spec in program.workloads
+        ]
         self._lay_out()
         self._lay_out_samples(duration, windows)
         self._lay_out_stores()
@@ -94,6 +110,13 @@ class Memory:
         while bits > 6 and len(self.program.draws) << (bits + 4) > 1 << 28:
             bits -= 1
         return bits
+
+    def _expected_rows(self, spec: Workload, duration: float) -> int:
+        """The requests that an open workload is expected to make, and some more."""
+        if isinstance(spec.source, Users) or self.sizes.rows < FEW_ROWS:
+            return self.sizes.rows
+        expected = spec.source.mean_rate * duration
+        return int(min(expected + 6.0 * math.sqrt(expected) + self.sizes.rows, MOST_EXPECTED))
 
     def _set(self, name: str, array: Array) -> None:
         self.arrays[name] = array
@@ -226,10 +249,10 @@ class Memory:
         self._grow_entries(2 * len(self.arrays["entries"]))
 
     def more_rows(self) -> None:
-        """More rows for the workload whose columns are full; an eighth more where they are long."""
+        """More rows for the workload whose columns are full."""
         workload = int(self.w["full"])
         columns = self.columns[workload]
-        columns.resize(columns.rows + max(columns.rows // 8, min(columns.rows, 1 << 18)))
+        columns.grow(columns.rows + max(columns.rows // 2, min(columns.rows, 1 << 20)))
         columns.write_in(self.tables.workloads[workload])
         self.w["full"] = NONE
 
@@ -303,7 +326,7 @@ class Memory:
         )
         rows = int(record["rows"])
         live = self._live(int(record["first"]))
-        columns.resize(rows + len(live))
+        columns.finish(rows + len(live))
         arrays = columns.arrays
         tokens = self.arrays["tokens"][live]
         for name, field in (

@@ -141,8 +141,12 @@ def _withdraw_from_servers(w: Record, station: int, token: int) -> None:
 
 
 @inlined
-def _total_rate(w: Record, s: Record, jobs: int) -> float:
-    return float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most))  # type: ignore[no-any-return]
+def _set_jobs(w: Record, s: Record, jobs: int) -> None:
+    """Change the number of jobs, and with it their total rate and each one's share."""
+    s.busy = jobs
+    if jobs:
+        s.rate = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most))
+        s.share = s.rate / jobs
 
 
 @inlined
@@ -150,9 +154,8 @@ def _account_sharing(w: Record, s: Record) -> None:
     span = w.now - s.last
     if span > 0.0:
         if s.busy:
-            rate = _total_rate(w, s, s.busy)
-            s.busy_area += span * rate
-            s.waiting_area += span * (s.busy - rate / s.alone)
+            s.busy_area += span * s.rate
+            s.waiting_area += span * (s.busy - s.rate / s.alone)
         s.last = w.now
 
 
@@ -160,7 +163,7 @@ def _account_sharing(w: Record, s: Record) -> None:
 def _virtual_now(w: Record, s: Record) -> float:
     if not s.busy:
         return s.virtual  # type: ignore[no-any-return]
-    return s.virtual + (w.now - s.changed) * (_total_rate(w, s, s.busy) / s.busy)  # type: ignore[no-any-return]
+    return s.virtual + (w.now - s.changed) * s.share  # type: ignore[no-any-return]
 
 
 @inlined
@@ -185,7 +188,7 @@ def enter_sharing(w: Record, station: int, token: int, amount: float, component:
     t.order = s.order
     sharing_heap.join(w, s, token)
     s.owed += amount - mark
-    s.busy += 1
+    _set_jobs(w, s, s.busy + 1)
     _reschedule(w, s, station)
     return BLOCKS
 
@@ -199,7 +202,7 @@ def _reschedule(w: Record, s: Record, station: int) -> None:
             s.timed = 0
             heap.cancel(w, event)
         return
-    remaining = (token_at(w.tokens, s.root).mark - s.virtual) / (_total_rate(w, s, s.busy) / s.busy)
+    remaining = (token_at(w.tokens, s.root).mark - s.virtual) / s.share
     delay = 0.0 if remaining < 0.0 else remaining
     if s.timed:
         heap.reschedule(w, delay, event)
@@ -235,7 +238,7 @@ def _leave_sharing(w: Record, s: Record, token: int, attained: float) -> None:
     spend(w, token, t.component, elapsed - service)
     spend(w, token, t.component + 1, service)
     t.at = NONE
-    s.busy -= 1
+    _set_jobs(w, s, s.busy - 1)
     s.owed -= t.amount - t.mark
     if not s.busy:
         s.virtual = 0.0

@@ -1,0 +1,144 @@
+"""Blocks of draws made in compiled code: the bits of `Distribution.sample`, several times faster.
+
+NumPy makes a pass over memory for every operation; here every element is finished in turn, and what is rare (a
+rejected gamma, the normal's tail) is only done where it is due. Every operation is one of those that IEEE 754
+rounds in one way only, in the order of `simulator.elementary` and `simulator.distributions`, so that the values are
+the same; a test compares them. A distribution that is not here is sampled by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator import distributions as kinds
+from simulator.distributions import Distribution
+from simulator.engines.compiled.compiling import compiled_once
+from simulator.engines.compiled.elementary import exp, log, normal_quantile
+from simulator.engines.compiled.philox import fill_uniforms, uniform
+from simulator.engines.compiled.pointers import float_at, inlined, set_float
+from simulator.streams import LANES, Stream
+
+Floats = NDArray[np.float64]
+
+NO_TABLE: Floats = np.empty(1)
+EXPONENTIAL, UNIFORM, LOG_NORMAL, GAMMA, SMALL_GAMMA, STEPS = range(6)
+SIGNATURE = "void(int64, int64, int64, int64, int64, int64, int64, float64, float64, float64, int64)"
+
+
+class Sampler:
+    """Fills arrays with a stream's draws."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.parameters = _parameters(stream.distribution)
+        if self.parameters is not None:
+            self.function = compiled_once(fill, SIGNATURE)
+            self.key = _key(stream)
+            self.kind, self.numbers, self.table = self.parameters
+            self.table_address = self.table.ctypes.data
+
+    def fill(self, values: Floats, first: int, draw: int = 0) -> None:
+        """Write the draws of indices first, first + 1, ... of draw number `draw`: those of `stream.block`."""
+        count = len(values)
+        if self.parameters is None or first % LANES or count % LANES:
+            values[:] = self.stream.block(first, count, draw)
+        else:
+            self.function(
+                values.ctypes.data, self.kind, first, count, draw, *self.key, *self.numbers, self.table_address
+            )
+
+    def block(self, first: int, count: int, draw: int = 0) -> Floats:
+        """A new array of draws."""
+        values = np.empty(count)
+        self.fill(values, first, draw)
+        return values
+
+
+def _key(stream: Stream) -> tuple[int, int]:
+    """A stream's key (see `simulator.streams`) as two signed words."""
+    text = f"{stream.streams.seed} {stream.streams.replication} {stream.name}".encode()
+    low, high = np.frombuffer(hashlib.blake2b(text, digest_size=16).digest(), "<i8").tolist()
+    return low, high
+
+
+def _parameters(distribution: Distribution) -> tuple[int, tuple[float, float, float], Floats] | None:
+    """Kind of a distribution with three numbers and a table, or None for one that is not here."""
+    match distribution:
+        case kinds.Exponential(mean):
+            return EXPONENTIAL, (-mean, 0.0, 0.0), NO_TABLE
+        case kinds.StandardUniform():
+            return UNIFORM, (1.0, 0.0, 0.0), NO_TABLE
+        case kinds.Uniform(low, high):
+            return UNIFORM, (high - low, low, 0.0), NO_TABLE
+        case kinds.LogNormal(mean, cv):
+            square = kinds._log_of_one_plus(cv * cv)
+            return LOG_NORMAL, (math.sqrt(square), 0.5 * square, mean), NO_TABLE
+        case kinds.Gamma(mean, cv):
+            shape = 1.0 / (cv * cv)
+            return (GAMMA if shape >= 1.0 else SMALL_GAMMA), (shape, mean / shape, 0.0), NO_TABLE
+        case kinds.Zipf(count, exponent):
+            return STEPS, (float(count), 0.0, 0.0), kinds._zipf_table(count, exponent)
+        case kinds.Discrete(weights):
+            return STEPS, (float(len(weights)), 0.0, 0.0), kinds._weights_table(weights)
+    return None
+
+
+def fill(
+    values: int, kind: int, first: int, count: int, draw: int, low: int, high: int,
+    a: float, b: float, c: float, table: int,
+) -> None:  # fmt: skip
+    """Write the draws of indices first .. first + count - 1, multiples of 4, to an address."""
+    fill_uniforms(values, first, count, draw, low, high)
+    if kind == EXPONENTIAL:
+        for i in range(count):
+            set_float(values, i, log(1.0 - float_at(values, i)) * a)
+    elif kind == UNIFORM:
+        for i in range(count):
+            set_float(values, i, float_at(values, i) * a + b)
+    elif kind == LOG_NORMAL:
+        for i in range(count):
+            set_float(values, i, exp(normal_quantile(float_at(values, i)) * a - b) * c)
+    elif kind == STEPS:
+        for i in range(count):
+            set_float(values, i, float(_steps_below(table, int(a), float_at(values, i))))
+    elif kind == GAMMA:
+        for i in range(count):
+            set_float(values, i, _gamma(a, first + i, draw, low, high, 0, float_at(values, i)) * b)
+    else:
+        for i in range(count):
+            boost = exp((1.0 / a) * log(float_at(values, i)))
+            start = uniform(first + i, draw, 1, low, high)
+            set_float(values, i, boost * _gamma(a + 1.0, first + i, draw, low, high, 1, start) * b)
+
+
+@inlined
+def _gamma(shape: float, index: int, draw: int, low: int, high: int, k: int, first_uniform: float) -> float:
+    """Gamma of scale 1 by rejection: `distributions._gamma_of_attempts` for one element."""
+    d = shape - 1.0 / 3.0
+    c = 1.0 / math.sqrt(9.0 * d)
+    u = first_uniform
+    while True:
+        normal = normal_quantile(u)
+        root = 1.0 + c * normal
+        if root > 0.0:
+            v = root * root * root
+            bound = 0.5 * (normal * normal) + d * (1.0 - v + log(v))
+            if log(uniform(index, draw, k + 1, low, high)) < bound:
+                return d * v
+        k += 2
+        u = uniform(index, draw, k, low, high)
+
+
+@inlined
+def _steps_below(table: int, size: int, u: float) -> int:
+    """How many entries of an ascending table are at most u: `searchsorted(table, u, side="right")`."""
+    start = 0
+    while size > 1:
+        half = size >> 1
+        start += half if float_at(table, start + half - 1) <= u else 0
+        size -= half
+    return start + (1 if float_at(table, start) <= u else 0)
