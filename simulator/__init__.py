@@ -2,7 +2,7 @@
 
     import simulator as sim
 
-    system = sim.load(sim.find_model("web-shop"))
+    system = sim.load("models/web-shop.yaml")
     results = sim.run(system)
 
 The names below are the public ones; each is imported when it is first used, so importing this package costs nothing.

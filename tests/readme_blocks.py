@@ -32,15 +32,17 @@ def output_of(command: str) -> str:
         [sys.executable, "-m", "simulator.cli", *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    return "\n".join(line.rstrip() for line in (done.stdout + done.stderr).splitlines()).strip("\n")
+    return "\n".join(line.rstrip() for line in done.stdout.splitlines()).strip("\n")
 
 
 def update() -> None:
     """Write what the commands print now into the README."""
-    text = README.read_text(encoding="utf-8")
-    for command, shown in blocks():
-        text = text.replace(f"$ {command}\n{shown}\n```", f"$ {command}\n{output_of(command)}\n```")
-    README.write_text(text, encoding="utf-8")
+
+    def block(match: re.Match[str]) -> str:
+        command = match[1].partition("\n")[0].removeprefix("$ ")
+        return f"```console\n$ {command}\n{output_of(command)}\n```"
+
+    README.write_text(BLOCK.sub(block, README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -317,7 +317,7 @@ def validation_tables(validation: Validation) -> Iterable[RenderableType]:
     for metric in dict.fromkeys(each.metric for each in validation.comparisons):
         yield _heading(metric)
         yield _comparisons([each for each in validation.comparisons if each.metric == metric])
-    yield _lines(_mean_errors(validation))
+    yield _lines([*_mean_errors(validation), ("interval", "of the simulation alone; the error is the model's")])
 
 
 def _comparisons(comparisons: Sequence[Measured]) -> Table:
