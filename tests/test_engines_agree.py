@@ -7,7 +7,13 @@ YAML, small enough (after shrinking) to be kept in `tests/regressions/`.
 import copy
 import dataclasses
 import io
+import os
 import random
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +23,20 @@ from hypothesis import strategies as st
 from model_strategy import models
 from ruamel.yaml import YAML
 
-from simulator.distributions import Constant, Exponential, LogNormal, StandardUniform, Uniform, Zipf
+from simulator.distributions import (
+    Constant,
+    Discrete,
+    Erlang,
+    Exponential,
+    Gamma,
+    LogNormal,
+    StandardUniform,
+    Uniform,
+    Weibull,
+    Zipf,
+)
 from simulator.engines import compiled, simpy, simulate
+from simulator.engines.compiled.sampling import Sampler
 from simulator.engines.compiled.state import Sizes
 from simulator.errors import UsageError
 from simulator.model.files import load
@@ -48,6 +66,7 @@ from simulator.program.instructions import (
 )
 from simulator.program.program import Entry, Users, Workload
 from simulator.program.stations import Bucket, Discipline, Eviction, External, Pool, Servers, Sharing, Store
+from simulator.streams import Stream, Streams
 
 HERE = Path(__file__).parent
 SHIPPED = sorted((HERE.parent / "models").glob("*.yaml"))
@@ -459,3 +478,62 @@ def test_messages_that_go_too_deep_run_on_simpy():
     with pytest.raises(compiled.TooDeepError):
         simulate(hand.build(), 10.0, engine="compiled")
     assert simulate(hand.build(), 10.0).engine == "simpy"
+
+
+# Draws and memory.
+
+DISTRIBUTIONS = [
+    Exponential(0.3), StandardUniform(), Uniform(1.0, 3.0), LogNormal(2.0, 0.5), LogNormal(0.1, 1e6), Gamma(2.0, 0.5),
+    Gamma(2.0, 1.0), Gamma(1.0, 30.0), Gamma(5.0, 1e-6), Zipf(5000, 0.9), Zipf(1, 1.0), Discrete((1.0, 0.0, 2.0, 0.0)),
+    Weibull(1.0, 0.7), Erlang(1.0, 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=repr)
+def test_compiled_draws_are_the_distributions_own(distribution):
+    stream = Stream(Streams(3, 2), "some/stream", distribution)
+    sampler = Sampler(stream)
+    for first, count in ((0, 20_000), (1 << 40, 4096), (4, 4), (3, 5)):
+        for draw in (0, 1, 1 << 20, 1 << 40):
+            assert np.array_equal(sampler.block(first, count, draw), stream.block(first, count, draw))
+
+
+def test_interrupt_stops_the_run_soon():
+    program = tandem([Servers(f"s{n}", 1) for n in range(5)])
+    compiled.simulate(program, 1.0, 1)
+    timer = threading.Timer(0.5, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        compiled.simulate(program, 1e9, 1)
+    assert time.monotonic() - start < 2.5
+
+
+COLD_START = """
+import resource, sys
+from test_engines_agree import Servers, tandem
+from simulator.engines import simulate
+print(len(simulate(tandem([Servers("s", 4)], 1.0, 3.0), float(sys.argv[1]), engine="compiled").requests[0]))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+def in_a_new_process(duration, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", COLD_START, str(duration)],
+        cwd=HERE, env={**os.environ, **environment}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ten_million_requests_fit_in_four_gigabytes():
+    requests, peak = in_a_new_process(10_000_000 / 3).stdout.split()
+    assert int(requests) > 9_900_000
+    assert int(peak) < 4 << 30
+
+
+@pytest.mark.slow
+def test_first_compilation_is_announced_and_kept(tmp_path):
+    announced = "compiling the engine, once"
+    assert announced in in_a_new_process(10.0, NUMBA_CACHE_DIR=str(tmp_path)).stderr
+    assert announced not in in_a_new_process(10.0, NUMBA_CACHE_DIR=str(tmp_path)).stderr

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import pickle
 import subprocess
 import sys
 
@@ -96,3 +97,10 @@ def test_a_shipped_model_is_swept(tmp_path):
     points = sim.sweep(sim.find_model(Path("nginx-web")), [sim.Axis("workloads.clients.users", ("10", "20"))], [], few)
     table = sim.tidy(points)
     assert sorted(table["workloads.clients.users"].unique()) == [10, 20]
+
+
+def test_a_system_travels_between_processes():
+    system = sim.load(sim.find_model("web-shop"))
+    copy = pickle.loads(pickle.dumps(system))
+    assert copy == system
+    assert sim.lower(copy) == sim.lower(system)

@@ -14,8 +14,9 @@ def models_directory() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "models"
 
 
-def find_model(path: Path) -> Path:
+def find_model(path: str | Path) -> Path:
     """The model file of that path, or the shipped one of that name; raises InputError where there is neither."""
+    path = Path(path)
     if path.is_file():
         return path
     name = path.name if path.suffix else f"{path.name}.yaml"

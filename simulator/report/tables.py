@@ -150,7 +150,7 @@ def _resources(results: Results) -> Table:
     rows = [
         (name, resource)
         for name, resource in results.resources.items()
-        if resource.utilization is not None or resource.hit_ratio is not None
+        if resource.arrivals_per_s.value > 0.0 and (resource.utilization or resource.hit_ratio)
     ]
     rows.sort(key=lambda item: -(item[1].utilization.value if item[1].utilization else 0.0))
     for name, resource in rows[:MOST_ROWS]:

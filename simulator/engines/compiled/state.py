@@ -32,7 +32,7 @@ class Sizes:
     entries: int = 1024
     rows: int = FEW_ROWS
     block_bits: int = 12
-    budget: int = 4_000_000  # steps between looks for a Ctrl-C
+    budget: int = 1_000_000  # steps between looks for a Ctrl-C
 
 
 class Columns:
