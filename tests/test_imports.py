@@ -29,7 +29,7 @@ ALLOWED = {
     "analytic": {"errors", "elementary", "distributions", "program"},
     "model": {"errors", "units", "distributions", "program", "analytic"},
     "results": {"errors", "units", "streams", "program", "records", "model", "analytic"},
-    "engines": {"errors", "distributions", "streams", "program", "records"},
+    "engines": {"errors", "elementary", "distributions", "streams", "program", "records"},
     "study": {"errors", "units", "program", "records", "model", "analytic", "results", "engines"},
     "calibration": {"errors", "units", "distributions", "records", "model", "analytic", "results", "study"},
     "report": {"errors", "units", "model", "analytic", "results", "study", "calibration"},

@@ -69,9 +69,10 @@ class DiskCache:
 
 
 def _directories() -> Iterator[Path]:
-    """Where the code may be kept, best first."""
+    """Where the code may be kept, best first: where the user says, else beside the sources or in the user's cache."""
     if "NUMBA_CACHE_DIR" in os.environ:
         yield Path(os.environ["NUMBA_CACHE_DIR"])
+        return
     yield Path(__file__).parent / "__pycache__"
     with contextlib.suppress(RuntimeError):  # there is no home directory
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpsim"

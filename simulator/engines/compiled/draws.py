@@ -21,7 +21,7 @@ LATER_BITS = 10
 FEWEST_LATER_BLOCKS = 64
 MOST_BYTES = 1 << 30
 AHEAD = 1 << 13
-MOST_AHEAD = 4096  # blocks of this length
+MOST_AHEAD = 1024  # blocks of this length
 NO_VALUES: Floats = np.empty(0)
 GAP_BLOCKS = 16  # of arrivals, asked for together
 GAPS = 1 << 12
@@ -37,12 +37,12 @@ class FirstDraws:
     def __init__(self, sampler: Sampler, bits: int) -> None:
         self.sampler = sampler
         self.bits = bits
-        self.loaded: set[int] = set()
         self.resize(2)
 
     def resize(self, slots: int) -> None:
         """Begin anew with a number of slots, a power of two."""
         self.slots = slots
+        self.loaded: set[int] = set()
         self.tags = np.full(slots, NONE, np.int64)
         self.values = np.empty(slots << self.bits)
 
