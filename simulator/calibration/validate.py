@@ -18,7 +18,7 @@ from simulator.results.estimate import Estimate
 from simulator.results.metrics import statistic
 from simulator.results.results import Results
 from simulator.study.executor import map_tasks
-from simulator.study.run import Experiment, Settings, finish
+from simulator.study.run import Experiment, Settings, finish, prepare_engine
 from simulator.study.sweep import systems_at
 
 
@@ -104,6 +104,7 @@ def validate(
     if not rows and not problems:
         raise InputError([Problem(str(source), 0, 0, "", "no row is left to predict by what was asked for")])
     systems = _systems(path, overrides, source, rows, measurements, problems)
+    prepare_engine(systems[0], settings)
     runner = _Predictor(measurements, replace(settings, jobs=1, progress=None))
     comparisons: list[Comparison] = []
     for number, (row, predicted) in enumerate(zip(rows, map_tasks(runner, systems, settings.jobs), strict=True)):

@@ -47,6 +47,14 @@ def simulate(
         return simulate(program, duration, seed, replication, "simpy", windows, processes)
 
 
+def prepare(program: Program, engine: str = "auto") -> None:
+    """Compile, or load from the cache, what `simulate` will need: once, before worker processes each do so."""
+    if engine == "compiled" or (engine == "auto" and _compiled_can_run(program)):
+        from simulator.engines.compiled.engine import kernel
+
+        kernel()
+
+
 def _compiled_can_run(program: Program) -> bool:
     """Whether the compiled engine is installed and has all of the Program's stations."""
     return find_spec("numba") is not None and not any(isinstance(each, External) for each in program.stations)

@@ -14,6 +14,7 @@ from simulator.results.trend import growth
 from simulator.streams import Streams
 
 ARRIVED, POPULATION = WORKLOAD_FIELDS.index("arrived"), WORKLOAD_FIELDS.index("population_area")
+PRESENT = STATION_FIELDS.index("present")
 BATCHES = 20
 
 
@@ -48,12 +49,16 @@ class WorkloadSection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Section:
-    """A stretch of simulated time: its start and length (s), its workloads, and what stations' fields grew by."""
+    """A stretch of simulated time: its start and length (s), its workloads, and what stations' fields grew by.
+
+    `growth` has the slope of the number present at each station, per second.
+    """
 
     start: float
     length: float
     workloads: tuple[WorkloadSection, ...]
     stations: Floats
+    growth: Floats
 
 
 def sections_of(replications: Sequence[Replication], warm_up: float | None) -> list[Section]:
@@ -108,6 +113,12 @@ def section(replication: Replication, start: int, stop: int) -> Section:
         length=float(times[stop] - times[start]),
         workloads=tuple(_workload(series, times, start, stop) for series in replication.workloads),
         stations=replication.stations[stop] - replication.stations[start],
+        growth=np.array(
+            [
+                growth(times[start : stop + 1], present)
+                for present in replication.stations[start : stop + 1, :, PRESENT].T
+            ]
+        ),
     )
 
 

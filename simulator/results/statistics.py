@@ -37,7 +37,7 @@ class Statistic:
         found = sectioned(self.pooled, self.sections, confidence)
         if math.isnan(found.low):
             return found
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, self.most))
+        return replace(found, low=max(found.low, 0.0), high=max(min(found.high, self.most), found.value))
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statistic:

@@ -43,6 +43,9 @@ from simulator.results.statistics import (
 )
 from simulator.results.trend import grows
 
+SATURATED = 0.95
+GROWTH_CONFIDENCE = 0.999
+
 
 class Summary:
     """Everything that the sections of a model's replications say, at one confidence."""
@@ -146,22 +149,43 @@ class Summary:
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
-        return grows([section.workloads[index].growth for section in self.sections], rate, self.confidence)
+        slopes = [section.workloads[index].growth for section in self.sections]
+        return grows(slopes, rate, (1.0 + self.confidence) / 2.0)
 
     def _verdict(self, workloads: dict[str, WorkloadResult]) -> tuple[bool, str]:
+        if not self.system.has_steady_state:
+            return True, "a load that changes: no steady state to judge"
         growing = [name for name, result in workloads.items() if not result.stable]
+        stuck = [name for name, result in workloads.items() if _is_stuck(result)]
         factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
-        overloaded = self.system.has_steady_state and factor is not None and factor <= 1.0
+        overloaded = factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
         if growing:
             rate = sum(workloads[name].backlog_growth_per_s.value for name in growing)
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} requests/s"
+        elif stuck:
+            return False, f"stuck: no request of {', '.join(stuck)} completes"
+        elif queue := self._growing_resource():
+            text = f"unstable: what waits for {queue} grows without end"
         elif overloaded:
-            text = "unstable: more is offered than can be served; the rest fails"
+            text = "unstable: more is offered than can be served; the rest fails or waits"
         else:
-            return True, "stable" if self.system.has_steady_state else "a load that changes: no steady state to judge"
-        if overloaded and factor:
+            return True, "stable"
+        if overloaded:
             text += f"; the load is {1.0 / factor:.2f} times the capacity of {resource}"
         return False, text
+
+    def _growing_resource(self) -> str | None:
+        """A resource with more and more present, work that no request waits for included; None where there is none."""
+        for resource, stations in self.program.resources().items():
+            if isinstance(self.program.stations[stations[0]], Store):
+                continue
+            chosen = list(stations)
+            slopes = [float(section.growth[chosen].sum()) for section in self.sections]
+            arrivals = sum(float(station_field(section, stations, "arrivals").sum()) for section in self.sections)
+            rate = arrivals / sum(section.length for section in self.sections)
+            if grows(slopes, rate, GROWTH_CONFIDENCE, negligible=0.01):
+                return resource
+        return None
 
     def _resource(self, stations: tuple[int, ...]) -> ResourceResult:
         sections, program = self.sections, self.program
@@ -226,9 +250,48 @@ class Summary:
             warnings.append(
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
             )
+        warnings += self._unseen()
         if len(self.sections) < 2:
             warnings.append("one replication of a load that changes has no interval: run more (-r)")
         return warnings
+
+    def _unseen(self) -> list[str]:
+        """Where a run has plainly not seen what the model says of the long run."""
+        warnings = []
+        for index, workload in enumerate(self.facts.workloads):
+            each = [section.workloads[index] for section in self.sections]
+            arrived = sum(one.arrived for one in each)
+            offered = self._estimate(per_second(self.sections, lambda section, i=index: section.workloads[i].arrived))  # type: ignore[misc]
+            known = workload.offered_per_s
+            if self.system.has_steady_state and known and _is_far(offered, known):
+                warnings.append(
+                    f"{workload.workload} offered {offered.value:.4g}/s, in the long run it offers {known:.4g}/s: "
+                    "the run is too short to be trusted, run longer (-d)"
+                )
+            mean = self._estimate(mean_of(latencies(self.sections, index)))
+            if not any(one.failed for one in each) and mean.high < 0.9 * workload.zero_load_response:
+                warnings.append(
+                    f"{workload.workload} took {mean.value:.3g} s on average, tpsim check says "
+                    f"{workload.zero_load_response:.3g} s without any waiting: slow or rare paths were not seen"
+                )
+            unfinished = arrived - sum(one.completed + one.failed for one in each)
+            if not self.system.has_steady_state and unfinished > 0.01 * arrived:
+                warnings.append(
+                    f"{unfinished / arrived:.0%} of the requests of {workload.workload} had not ended when the run did "
+                    "and count nowhere: run longer (-d)"
+                )
+            if not arrived:
+                warnings.append(f"no request of {workload.workload} came: run longer (-d)")
+        return warnings
+
+
+def _is_stuck(workload: WorkloadResult) -> bool:
+    """Whether requests are there, and none ended."""
+    return workload.in_flight_mean.value > 0.0 and workload.throughput_per_s.value + workload.error_rate.value == 0.0
+
+
+def _is_far(estimate: Estimate, known: float) -> bool:
+    return abs(estimate.value / known - 1.0) > 0.05 and not estimate.contains(known)
 
 
 def digest_of(replications: Sequence[Replication]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.analytic.demands import Facts, facts
-from simulator.engines import simulate
+from simulator.engines import prepare, simulate
 from simulator.model.lowering import lower
 from simulator.model.system import System
 from simulator.program.program import Program
@@ -99,6 +99,7 @@ class Experiment:
             for number in range(len(self.replications), count)
         ]
         jobs = 1 if settings.processes else settings.jobs
+        prepare(self.program, settings.engine)
         for reduced, records in map_tasks(replicate, tasks, jobs):
             self.replications.append(reduced)
             if settings.keep is not None and records is not None:
@@ -114,6 +115,11 @@ class Experiment:
     def results(self) -> Results:
         """What the replications so far say."""
         return Summary(self.system, self.program, self.facts, self.replications, self.sections, self.seed).results()
+
+
+def prepare_engine(system: System, settings: Settings) -> None:
+    """Make the engine ready here, once, before worker processes each do so."""
+    prepare(lower(system), settings.engine)
 
 
 def run(system: System, settings: Settings | None = None) -> Results:

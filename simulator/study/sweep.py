@@ -15,7 +15,7 @@ from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.results.results import Results
 from simulator.study.executor import map_tasks
-from simulator.study.run import Settings, run
+from simulator.study.run import Settings, prepare_engine, run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +81,7 @@ def sweep(
         return replace(problem, source=problem.source.replace("--set", "--vary", 1)) if own else problem
 
     systems = systems_at(Path(model), points, overrides, place)
+    prepare_engine(systems[0], settings)
     one_job = replace(settings, jobs=1, progress=None)
     results = []
     for result in map_tasks(_Runner(one_job), systems, settings.jobs):
