@@ -108,17 +108,13 @@ def _ticks(first: int, last: int, batches: bool) -> list[int]:
 def section(replication: Replication, start: int, stop: int) -> Section:
     """What a replication measured between two of its sampling times."""
     times = replication.times
+    present = replication.stations[start : stop + 1, :, PRESENT]
     return Section(
         start=float(times[start]),
         length=float(times[stop] - times[start]),
         workloads=tuple(_workload(series, times, start, stop) for series in replication.workloads),
         stations=replication.stations[stop] - replication.stations[start],
-        growth=np.array(
-            [
-                growth(times[start : stop + 1], present)
-                for present in replication.stations[start : stop + 1, :, PRESENT].T
-            ]
-        ),
+        growth=np.array([growth(times[start : stop + 1], level) for level in present.T]),
     )
 
 

@@ -45,6 +45,7 @@ from simulator.results.trend import grows
 
 SATURATED = 0.95
 GROWTH_CONFIDENCE = 0.999
+EXPECTED_GROWTH_CONFIDENCE = 0.8
 
 
 class Summary:
@@ -150,7 +151,11 @@ class Summary:
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
         slopes = [section.workloads[index].growth for section in self.sections]
-        return grows(slopes, rate, (1.0 + self.confidence) / 2.0)
+        return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if self._overloaded() else (1.0 + self.confidence) / 2.0)
+
+    def _overloaded(self) -> bool:
+        """Whether more is offered than a resource can serve, and the simulation saw it saturated."""
+        return self.facts.saturation_factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
 
     def _verdict(self, workloads: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
@@ -158,7 +163,7 @@ class Summary:
         growing = [name for name, result in workloads.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
         factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
-        overloaded = factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
+        overloaded = self._overloaded()
         if growing:
             rate = sum(workloads[name].backlog_growth_per_s.value for name in growing)
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} requests/s"
@@ -211,7 +216,9 @@ class Summary:
         resource, busy = busiest(self.sections, self.program)
         if resource is None:
             return None
-        return Bottleneck(resource, self._estimate(busy), self.facts.saturation_of(resource))
+        factor = self.facts.saturation_of(resource)
+        overstated = factor is not None and busy.pooled * factor < 1.0 - SATURATED
+        return Bottleneck(resource, self._estimate(busy), None if overstated else factor)
 
     def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
         found = []
