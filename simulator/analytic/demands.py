@@ -33,7 +33,7 @@ from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_rat
 from simulator.distributions import Constant, Discrete, Distribution, Zipf
 from simulator.program import instructions as ops
 from simulator.program.program import Entry, Program, Users, Workload
-from simulator.program.stations import Bucket, Eviction, External, Pool, Servers, Sharing, Station, Store
+from simulator.program.stations import Eviction, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -251,7 +251,7 @@ class _Resources:
         self.stations = program.stations
         self.groups = program.resources()
         self.names = list(self.groups)
-        self.capacities = np.array([_capacity(station) for station in program.stations], dtype=np.float64)
+        self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
         for number, members in enumerate(self.groups.values()):
             self.group_of[list(members)] = number
@@ -305,21 +305,6 @@ class _Resources:
                 self.groups.items(), *(column.tolist() for column in columns), strict=True
             )
         )
-
-
-def _capacity(station: Station) -> float:
-    """Work units a second of one station at its best."""
-    match station:
-        case Servers():
-            return float(station.servers)
-        case Sharing():
-            return max(station.capacity)
-        case Pool():
-            return station.capacity
-        case Bucket():
-            return station.rate
-        case Store() | External():
-            return math.inf
 
 
 def _seconds_per_unit(station: Station) -> float:

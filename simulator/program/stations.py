@@ -93,3 +93,18 @@ class External:
 
 
 Station = Servers | Sharing | Pool | Bucket | Store | External
+
+
+def capacity_of(station: Station) -> float:
+    """Units that a station's busy area grows by in a second at most; infinite where there is no such thing."""
+    match station:
+        case Servers():
+            return float(station.servers)
+        case Sharing():
+            return max(station.capacity)
+        case Pool():
+            return station.capacity
+        case Bucket():
+            return station.rate
+        case Store() | External():
+            return float("inf")

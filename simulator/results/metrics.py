@@ -9,11 +9,11 @@ import numpy as np
 from simulator.errors import UsageError
 from simulator.model.objective import Metric
 from simulator.program.program import Program
+from simulator.program.stations import capacity_of
 from simulator.results.section import Section
 from simulator.results.statistics import (
     Statistic,
     busiest_instance,
-    capacity_of,
     error_rate,
     latencies,
     mean_of,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simulator.program.program import Program
-from simulator.program.stations import Bucket, External, Pool, Servers, Sharing, Station, Store
+from simulator.program.stations import capacity_of
 from simulator.records import Floats
 from simulator.results.estimate import Estimate, proportion_interval, sectioned
 from simulator.results.section import Section, station_field
@@ -90,21 +90,6 @@ def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statist
     completed = [float(sum(section.workloads[w].completed for w in workloads)) for section in sections]
     ended = [a + b for a, b in zip(failed, completed, strict=True)]
     return replace(ratio(failed, ended), most=1.0, trials=int(sum(ended)))
-
-
-def capacity_of(station: Station) -> float:
-    """Units that a station's busy area grows by in a second at most; infinite where there is no such thing."""
-    match station:
-        case Servers():
-            return float(station.servers)
-        case Sharing():
-            return max(station.capacity)
-        case Pool():
-            return station.capacity
-        case Bucket():
-            return station.rate
-        case Store() | External():
-            return float("inf")
 
 
 def utilization(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:

@@ -10,7 +10,7 @@ import numpy as np
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
 from simulator.program.program import Program
-from simulator.program.stations import Store
+from simulator.program.stations import Store, capacity_of
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.metrics import busiest, statistic
 from simulator.results.replication import Replication
@@ -29,7 +29,6 @@ from simulator.results.section import Section, station_field
 from simulator.results.statistics import (
     Statistic,
     busiest_instance,
-    capacity_of,
     error_rate,
     hit_ratio,
     latencies,
