@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from readme_blocks import README, ROOT, blocks, output_of
 
+import simulator as sim
+
 SLOW = ("validate", "capacity", "sweep")
 
 
@@ -42,3 +44,10 @@ def test_python_blocks_run():
     done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 2
+
+
+def test_the_model_shown_is_stable_and_meets_its_objectives():
+    (text,) = re.findall(r"```yaml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    results = sim.run(sim.loads(text))
+    assert results.stable
+    assert all(objective.met for objective in results.objectives)

@@ -65,9 +65,23 @@ def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "simulator.study.run"])
     resource_tracker.ensure_running()  # on its own, because it lifts the block of interrupts
-    with _interrupts_held_back():
+    with _interrupts_held_back(), _without_working_directory():
         forkserver.ensure_running()
     return context
+
+
+@contextmanager
+def _without_working_directory() -> Iterator[None]:
+    """Let the fork server import what this process imports: it would find a checkout in the working directory first."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 @contextmanager
