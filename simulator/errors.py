@@ -39,9 +39,5 @@ class UsageError(TpsimError):
     """The command line or a call asks for something that makes no sense, such as an unknown metric."""
 
 
-class PrecisionError(TpsimError):
-    """The asked precision was not reached within the allowed work; the estimate is still reported."""
-
-
 class ConservationError(TpsimError):
     """A run broke a law that every run obeys (flow balance, Little, utilisation): a defect of tpsim."""

@@ -11,6 +11,7 @@ from simulator.analytic.demands import Facts
 from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.program.stations import Store, capacity_of
+from simulator.results.batches import von_neumann_ok
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.metrics import busiest, statistic
 from simulator.results.replication import Replication
@@ -44,6 +45,7 @@ from simulator.results.trend import grows
 
 SATURATED = 0.95
 GROWTH_CONFIDENCE = 0.999
+LEAST_BATCHES = 8
 EXPECTED_GROWTH_CONFIDENCE = 0.8
 
 
@@ -257,9 +259,20 @@ class Summary:
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
             )
         warnings += self._unseen()
+        if len(self.replications) == 1 and not all(
+            map(self._batches_are_independent, range(len(self.facts.workloads)))
+        ):
+            warnings.append(
+                "the batches of the one replication depend on each other, so intervals are too narrow: -r 10"
+            )
         if len(self.sections) < 2:
             warnings.append("one replication of a load that changes has no interval: run more (-r)")
         return warnings
+
+    def _batches_are_independent(self, workload: int) -> bool:
+        """Whether the mean latencies of the batches of one run look like independent ones."""
+        means = mean_of(latencies(self.sections, workload)).sections
+        return len(means) < LEAST_BATCHES or not np.isfinite(means).all() or von_neumann_ok(means)
 
     def _unseen(self) -> list[str]:
         """Where a run has plainly not seen what the model says of the long run."""
