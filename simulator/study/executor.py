@@ -40,7 +40,7 @@ def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: 
         return
     executor = ProcessPoolExecutor(min(jobs, len(tasks)), _context(), initializer=_belong_to_the_parent)
     try:
-        with _interrupts_held_back():
+        with interrupts_held_back():
             futures: list[Future[Outcome]] = [executor.submit(function, task) for task in tasks]
         for future in futures:
             yield future.result()
@@ -65,7 +65,7 @@ def _context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "simulator.study.run"])
     resource_tracker.ensure_running()  # on its own, because it lifts the block of interrupts
-    with _interrupts_held_back(), _without_working_directory():
+    with interrupts_held_back(), _without_working_directory():
         forkserver.ensure_running()
     return context
 
@@ -85,7 +85,7 @@ def _without_working_directory() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_held_back() -> Iterator[None]:
+def interrupts_held_back() -> Iterator[None]:
     """Deliver an interrupt after the block; processes started in it never get one of their own.
 
     A blocked signal is inherited, but comes to this process all the same where one of its threads, say of a
