@@ -18,7 +18,7 @@ from simulator.model.document import MOST_LEVELS, MOST_NODES, Mapping, read, sca
 from simulator.model.files import dump, load, loads, parse_document, read_document
 from simulator.model.lowering import lower
 from simulator.model.schema import json_schema
-from simulator.model.steps import KINDS
+from simulator.model.step import STEPS
 from simulator.model.system import System
 
 MODELS = Path(__file__).parent / "models"
@@ -202,7 +202,7 @@ def test_model_of_everything_uses_every_word_of_the_language():
         for mapping in (definition, *definition.get("anyOf", ())):
             for word in mapping.get("properties", ()):
                 assert f"{word}:" in text, (name, word)
-    for word in (*System.model_fields, *KINDS):
+    for word in (*System.model_fields, *STEPS):
         assert f"{word}:" in text, word
 
 

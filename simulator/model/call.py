@@ -1,4 +1,4 @@
-"""Calls: of another service, of an external API, and messages that nobody waits for; time-outs and retries."""
+"""Calls of another service, and messages that nobody waits for; time-outs and retries."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simulator.distributions import Constant, StandardUniform
-from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.distribution import SizeDistribution
 from simulator.model.part import (
-    Count,
     Duration,
     Factor,
     Part,
@@ -17,24 +16,20 @@ from simulator.model.part import (
     Share,
     Tries,
 )
+from simulator.model.step import StepPart
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
-    Acquire,
     Clear,
-    Delay,
     End,
     EndScope,
     Fail,
     Fork,
     Jump,
-    Place,
-    Release,
     Retry,
     Scope,
 )
 from simulator.program.instructions import Publish as PublishMessage
 from simulator.program.program import TIMEOUT
-from simulator.program.stations import Pool
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -118,8 +113,12 @@ class Guard(Part):
         return Retry(register, component, retries.delays(), retries.jitter, draw, attempt)
 
 
-class Call(Guard):
+class Call(Guard, StepPart):
     """Call an operation of another service (or another operation of this one) and wait for its end."""
+
+    verb: ClassVar[str] = "call"
+    targets: ClassVar[tuple[str, ...]] = ("call",)
+    equipment: ClassVar[dict[str, str]] = {"request": "nic", "response": "nic"}
 
     call: str
     """`service.operation`."""
@@ -138,58 +137,11 @@ class Call(Guard):
             self.guard(site.builder, self.call.partition(".")[0], body)
 
 
-class ExternalApi(Part):
-    """A service outside the model, known by its latency only."""
-
-    latency: DurationDistribution
-    """Time from the call to its answer."""
-    failures: Share = 0.0
-    """Share of the calls that fail, after the latency, with `external failure`."""
-    concurrency: Count | None = None
-    """Most calls that it serves at a time; the others wait."""
-
-    def lower(self, builder: Builder, name: str) -> int | None:
-        """The pool that bounds its concurrency."""
-        if self.concurrency is None:
-            return None
-        return builder.station(Pool(f"externals.{name}", float(self.concurrency)))
-
-
-class ExternalCall(Guard):
-    """Call an external API and wait for it."""
-
-    external: str
-    """Name of the external API."""
-
-    def lower(self, site: Site) -> None:
-        """A delay, and a failure with the API's probability."""
-        with site.builder.within(f"external {self.external}"):
-            self.guard(site.builder, self.external, lambda: self._body(site))
-
-    def _body(self, site: Site) -> None:
-        builder, api = site.builder, site.lowering.system.externals[self.external]
-        component = builder.component(f"external {self.external}")
-        pool = site.lowering.externals[self.external]
-        if pool is not None:
-            builder.emit(Acquire(Place((pool,)), component, builder.draw(Constant(1.0), "calls")))
-        builder.emit(Delay(component, builder.draw(api.latency.distribution(), "latency")))
-        if pool is not None:
-            builder.emit(Release())
-        if api.failures:
-            self._maybe_fail(builder, api.failures)
-
-    @staticmethod
-    def _maybe_fail(builder: Builder, probability: float) -> None:
-        done = builder.label()
-        with builder.choice((probability, 1.0 - probability)) as (fails, works):
-            builder.mark(fails)
-            builder.emit(Fail(builder.reason("external failure")))
-            builder.mark(works)
-        builder.mark(done)
-
-
-class Publish(Part):
+class Publish(StepPart):
     """Send a message that starts an operation, and do not wait for it."""
+
+    verb: ClassVar[str] = "publish"
+    targets: ClassVar[tuple[str, ...]] = ("publish",)
 
     publish: str
     """`service.operation`."""

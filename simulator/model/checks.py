@@ -10,25 +10,16 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from simulator.model.resource import RESOURCES
+from simulator.model.step import STEPS, Place, StepPart, verb_of
 from simulator.model.words import nearest
 
-Place = tuple[str | int, ...]
 Finding = tuple[Place, str, Any]
 Calls = dict[str, list[tuple[Place, str]]]
 
 NAME = re.compile(r"[A-Za-z][\w-]*")
 EXPECTED_NAME = "expected a name of letters, digits, - and _ that starts with a letter"
-NAMED_SECTIONS = ("hosts", "services", "workloads", "caches", "locks", "externals")
 REQUIRED = ("hosts", "services", "workloads")
-NEEDS = {
-    "read": "disk",
-    "write": "disk",
-    "transfer": "nic",
-    "hold": "memory",
-    "request": "nic",
-    "response": "nic",
-}
-NAMED = {"lookup": ("cache", "caches"), "lock": ("lock", "locks"), "external": ("external API", "externals")}
 
 MOST_FINDINGS = 300
 """More of them would help nobody, and looking for the nearest name takes time."""
@@ -57,6 +48,10 @@ def reference_problems(document: Any) -> list[Finding]:
     return found
 
 
+def _named_sections() -> tuple[str, ...]:
+    return (*REQUIRED, *RESOURCES)
+
+
 def _mapping(value: Any) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
@@ -79,13 +74,13 @@ def unknown(kind: str, name: Any, known: Any) -> str:
 
 
 def _bad_names(document: dict[Any, Any]) -> Iterator[Finding]:
-    for section in NAMED_SECTIONS:
+    for section in _named_sections():
         for name in _mapping(document.get(section)):
             if not NAME.fullmatch(str(name)):
                 yield (section, name), f"got the name {name!r}, {EXPECTED_NAME}", name
-    for index, name in enumerate(_list(document.get("locks"))):
-        if isinstance(name, str) and not NAME.fullmatch(name):
-            yield ("locks", index), f"got the name {name!r}, {EXPECTED_NAME}", name
+        for index, name in enumerate(_list(document.get(section))):
+            if isinstance(name, str) and not NAME.fullmatch(name):
+                yield (section, index), f"got the name {name!r}, {EXPECTED_NAME}", name
     for service, spec in _mapping(document.get("services")).items():
         for name in _mapping(_mapping(spec).get("operations")):
             if not NAME.fullmatch(str(name)):
@@ -116,19 +111,19 @@ def walk_steps(steps: Any, place: Place) -> Iterator[tuple[Place, dict[Any, Any]
             continue
         here = (*place, index)
         yield here, step
-        for inner in ("steps", "hit", "miss"):
-            yield from walk_steps(step.get(inner), (*here, inner))
-        for number, option in enumerate(_list(step.get("choose"))):
-            yield from walk_steps(_mapping(option).get("steps"), (*here, "choose", number, "steps"))
-        for number, branch in enumerate(_list(step.get("parallel"))):
-            yield from walk_steps(branch, (*here, "parallel", number))
+        for where, inner in _kind(step).inner_steps(step):
+            yield from walk_steps(inner, (*here, *where))
+
+
+def _kind(step: dict[Any, Any]) -> type[StepPart]:
+    return STEPS.get(verb_of(step) or "", StepPart)
 
 
 def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
     operations = _operations(document)
     if not operations:
         return
-    names = {section: _names(document, section) for _, section in NAMED.values()}
+    names = {section: _names(document, section) for section in RESOURCES}
     for target, (place, steps) in operations.items():
         equipment = _equipment(document, target.partition(".")[0])
         for here, step in walk_steps(steps, place):
@@ -146,15 +141,16 @@ def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
 def _unknown_in_step(
     place: Place, step: dict[Any, Any], operations: dict[str, Any], names: dict[str, dict[str, None] | None]
 ) -> Iterator[Finding]:
-    for verb in ("call", "publish"):
-        target = step.get(verb)
+    kind = _kind(step)
+    for field in kind.targets:
+        target = step.get(field)
         if isinstance(target, str) and target not in operations:
-            yield (*place, verb), unknown("operation", target, operations), target
-    for verb, (kind, section) in NAMED.items():
-        name = step.get(verb)
+            yield (*place, field), unknown("operation", target, operations), target
+    for field, section in kind.references.items():
+        name = step.get(field)
         known = names[section]
         if isinstance(name, str) and known is not None and name not in known:
-            yield (*place, verb), unknown(kind, name, known), name
+            yield (*place, field), unknown(RESOURCES[section].noun, name, known), name
 
 
 def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] | None:
@@ -167,7 +163,7 @@ def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] |
 
 
 def _lacking_equipment(place: Place, step: dict[Any, Any], equipment: tuple[str, set[str]] | None) -> Iterator[Finding]:
-    for verb, part in NEEDS.items():
+    for verb, part in _kind(step).equipment.items():
         if step.get(verb) is not None and equipment is not None and part not in equipment[1]:
             yield (
                 (*place, verb),
@@ -199,7 +195,7 @@ def _calls(document: dict[Any, Any]) -> Calls:
         operation: [
             ((*here, verb), step[verb])
             for here, step in walk_steps(steps, place)
-            for verb in ("call", "publish")
+            for verb in _kind(step).targets
             if isinstance(step.get(verb), str) and step[verb] in operations
         ]
         for operation, (place, steps) in operations.items()

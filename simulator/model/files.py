@@ -16,7 +16,7 @@ from simulator.model.checks import walk_steps
 from simulator.model.document import MOST_BYTES, dotted, read, scalar, too_large
 from simulator.model.overrides import Override, apply_and_locate, parse_all
 from simulator.model.shape import Keys, expectation, follow, known_keys
-from simulator.model.steps import KINDS, verb_of
+from simulator.model.step import EXPECTED_STEP, STEPS, verb_of
 from simulator.model.system import System
 from simulator.model.words import nearest, short
 
@@ -177,8 +177,8 @@ def _message(kind: str, message: str, value: Any, annotation: Any) -> str:
 
 
 def _unknown_key(key: str, holder: Any) -> str:
-    verb = next((verb for verb, kind in KINDS.items() if kind is holder), None)
-    if verb is not None and key in KINDS:
+    verb = next((verb for verb, kind in STEPS.items() if kind is holder), None)
+    if verb is not None and key in STEPS:
         return f"a second verb beside {verb!r}, expected one verb a step: begin a new step with '- {key}: ...'"
     known = known_keys(holder)
     where = f" of a {verb} step" if verb else ""
@@ -187,15 +187,13 @@ def _unknown_key(key: str, holder: Any) -> str:
 
 def _no_step(value: Any) -> str:
     """What is wrong with something that has no known verb."""
-    expected = f"expected a step with one of the verbs {', '.join(KINDS)}"
     words = value if isinstance(value, dict) else str(value).split()[:1] if isinstance(value, str) else ()
     for word in words:
-        near = nearest(word, KINDS, "")
+        near = nearest(word, STEPS, "")
         if near.startswith("did"):
-            return (
-                f"got {short(value)}, {expected}; {near}{'' if isinstance(value, dict) else ' (and a colon after it)'}"
-            )
-    return f"got {short(value)}, {expected}"
+            colon = "" if isinstance(value, dict) else " (and a colon after it)"
+            return f"got {short(value)}, {EXPECTED_STEP}; {near}{colon}"
+    return f"got {short(value)}, {EXPECTED_STEP}"
 
 
 def _placed(document: Any, source: str, found: _Found, suffix: str = "") -> Problem:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 from simulator.analytic.demands import facts
 from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.resource import RESOURCES
 from simulator.model.site import Deployment, Site
-from simulator.model.steps import lower_steps
+from simulator.model.step import lower_steps
 from simulator.model.system import System
 from simulator.model.workload import Workload
 from simulator.program import program as p
@@ -56,13 +57,14 @@ class Lowering:
         self.system = system
         self.ramp_ups = ramp_ups
         self.builder = builder = Builder()
-        hosts = {name: host.lower(builder, name) for name, host in system.hosts.items()}
+        self.hosts = {name: host.lower(builder, name) for name, host in system.hosts.items()}
         self.deployments = {
-            name: service.lower(builder, name, hosts[service.host]) for name, service in system.services.items()
+            name: service.lower(builder, name, self.hosts[service.host]) for name, service in system.services.items()
         }
-        self.caches = {name: cache.lower(builder, name) for name, cache in system.caches.items()}
-        self.locks = {name: lock.lower(builder, name) for name, lock in system.locks.items()}
-        self.externals = {name: api.lower(builder, name) for name, api in system.externals.items()}
+        self.resources: dict[str, dict[str, Any]] = {}
+        for section in RESOURCES:
+            named = system.resources(section).items()
+            self.resources[section] = {name: resource.lower(self, name) for name, resource in named}
         self._processes: dict[str, int] = {}
 
     def program(self) -> p.Program:

@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any
 
-from simulator.model.steps import KINDS
+from simulator.model.resource import RESOURCES
+from simulator.model.step import STEPS
 from simulator.model.system import System
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -22,13 +23,20 @@ def json_schema() -> dict[str, Any]:
     definitions = schema["$defs"]
     for definition in definitions.values():
         definition["title"] = _spaced(definition["title"])
-    for verb, kind in KINDS.items():
+    for verb, kind in STEPS.items():
         definitions[kind.__name__]["title"] = f"{verb} step"
-    locks = schema["properties"]["locks"]
-    names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "title": "Names of locks"}
-    description = locks.pop("description")
-    schema["properties"]["locks"] = {"anyOf": [locks, names], "description": description}
+    for section, resource in RESOURCES.items():
+        if resource.names_alone:
+            _take_names(schema["properties"], section, resource.noun)
     return {"$schema": DIALECT, "$id": "https://tpsim.invalid/model.schema.json", **schema, "title": "tpsim model"}
+
+
+def _take_names(properties: dict[str, Any], section: str, noun: str) -> None:
+    """Let a list of names stand for a section."""
+    named = properties[section]
+    names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "title": f"Names of {noun}s"}
+    description = named.pop("description")
+    properties[section] = {"anyOf": [named, names], "description": description}
 
 
 def _renamed(schema: dict[str, Any]) -> dict[str, Any]:

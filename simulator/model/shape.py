@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import Discriminator, WithJsonSchema
 
 from simulator.model.part import Either, Part, Whole
-from simulator.model.steps import KINDS, verb_of
+from simulator.model.step import STEPS, verb_of
 from simulator.model.words import nearest
 
 Keys = tuple[str | int, ...]
@@ -25,7 +25,7 @@ def meaning(annotation: Any, value: Any) -> Any:
         origin = get_origin(annotation)
         if origin is Annotated:
             if is_step(annotation):
-                return KINDS.get(verb_of(value) or "")
+                return STEPS.get(verb_of(value) or "")
             annotation = get_args(annotation)[0]
         elif origin in (Union, UnionType):
             annotation = next(member for member in get_args(annotation) if member is not NoneType)
@@ -108,8 +108,8 @@ def follow(root: type[Part], document: Any, location: Keys) -> tuple[Keys, Any, 
     path: list[str | int] = []
     node, holder, annotation = document, None, root
     for part in location:
-        if is_step(annotation) and part in KINDS:
-            annotation = KINDS[str(part)]
+        if is_step(annotation) and part in STEPS:
+            annotation = STEPS[str(part)]
             continue
         shape = meaning(annotation, node)
         if shape is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simulator.distributions import Distribution
 from simulator.model.host import HostStations
@@ -41,6 +41,10 @@ class Site:
     def builder(self) -> Builder:
         """The Program under construction."""
         return self.lowering.builder
+
+    def resource(self, section: str, name: str) -> Any:
+        """What a named resource was lowered to."""
+        return self.lowering.resources[section][name]
 
     def place(self, station: Callable[[HostStations], int]) -> Place:
         """A station of the replica's host instance."""

@@ -1,22 +1,26 @@
-"""Steps: what an operation does, in order. Each step has one verb and lowers itself to instructions."""
+"""Steps: what an operation does, in order. Each step has one verb and lowers itself to instructions.
+
+Here are the steps that use a service's own host, and those that hold other steps. Those that use a named resource
+stand beside it, in `simulator.model.kinds`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from simulator.distributions import Constant
-from simulator.model.call import Call, ExternalCall, Publish
-from simulator.model.distribution import (
-    CountDistribution,
-    DurationDistribution,
-    KeySpec,
-    SizeDistribution,
-)
+from simulator.model import call as _calls  # takes their steps into the language  # noqa: F401
+from simulator.model.distribution import CountDistribution, DurationDistribution, SizeDistribution
 from simulator.model.part import Count, Part, Share
-from simulator.program.instructions import DrawInto, End, Fail, Fork, Insert, Jump, Lookup, Place
+from simulator.model.resource import discover
+from simulator.model.step import EXPECTED_STEP, STEPS, Place, StepPart, lower_steps, verb_of
+from simulator.program.instructions import End, Fail, Fork, Jump
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -24,8 +28,10 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 
 
-class Compute(Part):
+class Compute(StepPart):
     """Use the CPU: seconds of one core of speed 1."""
+
+    verb: ClassVar[str] = "compute"
 
     compute: DurationDistribution
     """Core time."""
@@ -41,8 +47,10 @@ class Compute(Part):
             site.release()
 
 
-class Delay(Part):
+class Delay(StepPart):
     """Let time pass without using anything."""
+
+    verb: ClassVar[str] = "delay"
 
     delay: DurationDistribution
     """How long."""
@@ -54,7 +62,7 @@ class Delay(Part):
         site.delay(self.name, self.delay.distribution())
 
 
-class _DiskAccess(Part):
+class _DiskAccess(StepPart):
     times: CountDistribution | None = None
     """How many operations of this size, one after the other; 1 where left out."""
 
@@ -76,6 +84,9 @@ class _DiskAccess(Part):
 class Read(_DiskAccess):
     """Read from the host's disk."""
 
+    verb: ClassVar[str] = "read"
+    equipment: ClassVar[dict[str, str]] = {"read": "disk"}
+
     read: SizeDistribution
     """Bytes of one operation."""
 
@@ -87,6 +98,9 @@ class Read(_DiskAccess):
 class Write(_DiskAccess):
     """Write to the host's disk."""
 
+    verb: ClassVar[str] = "write"
+    equipment: ClassVar[dict[str, str]] = {"write": "disk"}
+
     write: SizeDistribution
     """Bytes of one operation."""
 
@@ -95,8 +109,11 @@ class Write(_DiskAccess):
         self._lower(site, self.write)
 
 
-class Transfer(Part):
+class Transfer(StepPart):
     """Send bytes over the host's NIC (to somebody outside the model), or receive them."""
+
+    verb: ClassVar[str] = "transfer"
+    equipment: ClassVar[dict[str, str]] = {"transfer": "nic"}
 
     transfer: SizeDistribution
     """Bytes of payload."""
@@ -117,11 +134,21 @@ class Option(Part):
     """What is done then."""
 
 
-class Choose(Part):
+class Choose(StepPart):
     """Go on in one of several ways, by probability."""
+
+    verb: ClassVar[str] = "choose"
 
     choose: list[Option] = Field(min_length=1)
     """The ways."""
+
+    @classmethod
+    def inner_steps(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
+        """The steps of every option."""
+        options = step.get("choose")
+        for number, option in enumerate(options if isinstance(options, list) else []):
+            if isinstance(option, dict):
+                yield ("choose", number, "steps"), option.get("steps")
 
     @field_validator("choose")
     @classmethod
@@ -143,8 +170,10 @@ class Choose(Part):
         builder.mark(done)
 
 
-class Parallel(Part):
+class Parallel(StepPart):
     """Do several lists of steps at the same time and go on when enough of them are done."""
+
+    verb: ClassVar[str] = "parallel"
 
     parallel: list[list[Step]] = Field(min_length=1)
     """A list of steps for each branch."""
@@ -152,6 +181,13 @@ class Parallel(Part):
     """How many branches must be done; all where left out. A quorum, or 1 for the first of several."""
     unfinished: Literal["cancel", "continue"] = "cancel"
     """What becomes of the other branches then."""
+
+    @classmethod
+    def inner_steps(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
+        """The branches."""
+        branches = step.get("parallel")
+        for number, branch in enumerate(branches if isinstance(branches, list) else []):
+            yield ("parallel", number), branch
 
     @model_validator(mode="after")
     def _can_have_enough(self) -> Self:
@@ -175,8 +211,11 @@ class Parallel(Part):
         builder.mark(done)
 
 
-class Repeat(Part):
+class Repeat(StepPart):
     """Do the steps several times, one after the other."""
+
+    verb: ClassVar[str] = "repeat"
+    inner: ClassVar[tuple[str, ...]] = ("steps",)
 
     repeat: CountDistribution
     """How often; a drawn number is rounded."""
@@ -189,23 +228,12 @@ class Repeat(Part):
             lower_steps(self.steps, site)
 
 
-class Lock(Part):
-    """Do the steps while holding a lock, alone among all requests of the model."""
-
-    lock: str
-    """Name of the lock."""
-    steps: list[Step]
-    """What is done."""
-
-    def lower(self, site: Site) -> None:
-        """A pool of one unit, held over the steps."""
-        site.acquire(f"lock {self.lock}", Place((site.lowering.locks[self.lock],)), Constant(1.0))
-        lower_steps(self.steps, site)
-        site.release()
-
-
-class Hold(Part):
+class Hold(StepPart):
     """Do the steps while holding memory of the host."""
+
+    verb: ClassVar[str] = "hold"
+    equipment: ClassVar[dict[str, str]] = {"hold": "memory"}
+    inner: ClassVar[tuple[str, ...]] = ("steps",)
 
     hold: SizeDistribution
     """Bytes held."""
@@ -219,35 +247,10 @@ class Hold(Part):
         site.release()
 
 
-class LookupStep(Part):
-    """Look a key up in a cache; a miss does its steps and then puts the key in."""
-
-    lookup: str
-    """Name of the cache."""
-    key: KeySpec
-    """Which key is looked up."""
-    hit: list[Step] = Field(default_factory=list)
-    """What is done where the key is there."""
-    miss: list[Step] = Field(default_factory=list)
-    """What is done where it is not, before it is put in."""
-
-    def lower(self, site: Site) -> None:
-        """A lookup in a store, which itself takes no time."""
-        builder = site.builder
-        register, miss, done = builder.register(), builder.label(), builder.label()
-        place = Place((site.lowering.caches[self.lookup],))
-        builder.emit(DrawInto(register, builder.draw(self.key.distribution(), f"key {self.lookup}")))
-        builder.emit(Lookup(place, register, miss))
-        lower_steps(self.hit, site)
-        builder.emit(Jump(done))
-        builder.mark(miss)
-        lower_steps(self.miss, site)
-        builder.emit(Insert(place, register))
-        builder.mark(done)
-
-
-class FailStep(Part):
+class FailStep(StepPart):
     """Fail with a reason of your own; what encloses it may retry, else the request fails."""
+
+    verb: ClassVar[str] = "fail"
 
     fail: str
     """The reason."""
@@ -257,64 +260,20 @@ class FailStep(Part):
         site.builder.emit(Fail(site.builder.reason(self.fail)))
 
 
-class Use(Part):
-    """Be served by a SimPy process of the user's own, given to `simulate(processes=...)` under this name."""
+discover()
 
-    use: str
-    """Name of the process."""
-    demand: DurationDistribution = DurationDistribution(constant=0.0)
-    """What the process is told as `job.amount`."""
+if TYPE_CHECKING:
+    Step = StepPart
+else:
+    Step = Annotated[
+        reduce(or_, (Annotated[kind, Tag(verb)] for verb, kind in STEPS.items())),
+        Discriminator(
+            verb_of,
+            custom_error_type="step",
+            custom_error_message=EXPECTED_STEP,
+        ),
+    ]
 
-    def lower(self, site: Site) -> None:
-        """A visit of an external station."""
-        site.work(self.use, Place((site.lowering.process(self.use),)), self.demand.distribution())
-
-
-KINDS: dict[str, type[Part]] = {
-    "compute": Compute, "delay": Delay, "read": Read, "write": Write, "transfer": Transfer, "call": Call,
-    "external": ExternalCall, "publish": Publish, "choose": Choose, "parallel": Parallel, "repeat": Repeat,
-    "lock": Lock, "hold": Hold, "lookup": LookupStep, "fail": FailStep, "use": Use,
-}  # fmt: skip
-
-
-def verb_of(step: Any) -> str | None:
-    """The verb of a step as written, None where it has none that is known."""
-    if isinstance(step, Part):
-        return next((verb for verb, kind in KINDS.items() if type(step) is kind), None)
-    if isinstance(step, dict):
-        return next((verb for verb in KINDS if verb in step), None)
-    return None
-
-
-Step = Annotated[
-    Annotated[Compute, Tag("compute")]
-    | Annotated[Delay, Tag("delay")]
-    | Annotated[Read, Tag("read")]
-    | Annotated[Write, Tag("write")]
-    | Annotated[Transfer, Tag("transfer")]
-    | Annotated[Call, Tag("call")]
-    | Annotated[ExternalCall, Tag("external")]
-    | Annotated[Publish, Tag("publish")]
-    | Annotated[Choose, Tag("choose")]
-    | Annotated[Parallel, Tag("parallel")]
-    | Annotated[Repeat, Tag("repeat")]
-    | Annotated[Lock, Tag("lock")]
-    | Annotated[Hold, Tag("hold")]
-    | Annotated[LookupStep, Tag("lookup")]
-    | Annotated[FailStep, Tag("fail")]
-    | Annotated[Use, Tag("use")],
-    Discriminator(
-        verb_of,
-        custom_error_type="step",
-        custom_error_message=f"expected a step with one of the verbs {', '.join(KINDS)}",
-    ),
-]
-
-for kind in (Option, Choose, Parallel, Repeat, Lock, Hold, LookupStep):
-    kind.model_rebuild()
-
-
-def lower_steps(steps: list[Step], site: Site) -> None:
-    """Lower steps one after the other."""
-    for step in steps:
-        step.lower(site)
+_kinds: list[type[Part]] = [Option, *STEPS.values()]
+for each in _kinds:
+    each.model_rebuild(_types_namespace={"Step": Step})

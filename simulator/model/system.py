@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -11,19 +12,18 @@ from pydantic import (
     ModelWrapValidatorHandler,
     ValidationError,
     ValidationInfo,
+    create_model,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from simulator.model.cache import Cache
-from simulator.model.call import ExternalApi
 from simulator.model.checks import reference_problems
 from simulator.model.host import Host
-from simulator.model.lock import LockResource
 from simulator.model.measurement import Measurements
 from simulator.model.network import Network
 from simulator.model.objective import Objective
 from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
+from simulator.model.resource import RESOURCES, Resource, discover
 from simulator.model.service import Service
 from simulator.model.shape import NoPlaceError, assign
 from simulator.model.words import short
@@ -45,8 +45,8 @@ class Run(Part):
     """Confidence of the intervals."""
 
 
-class System(Part):
-    """A stack and its load."""
+class Stack(Part):
+    """What a system begins with."""
 
     name: str = "model"
     """Name of the model."""
@@ -58,12 +58,45 @@ class System(Part):
     """Programs by name, with what they do."""
     workloads: dict[str, Workload] = Field(min_length=1)
     """Who sends which requests, by name."""
-    caches: dict[str, Cache] = Field(default_factory=dict)
-    """Caches by name."""
-    locks: Annotated[dict[str, LockResource], BeforeValidator(lambda v: _named(v))] = Field(default_factory=dict)
-    """Locks by name; a list of names will do."""
-    externals: dict[str, ExternalApi] = Field(default_factory=dict)
-    """External APIs by name."""
+
+
+def _section(kind: type[Resource]) -> Any:
+    """Type and field of the section that holds resources of a kind by name."""
+    names = "Names, or a mapping of names" if kind.names_alone else "By name"
+    field: Any = Field(default_factory=dict, description=f"{names}: {(kind.__doc__ or '').splitlines()[0]}")
+    annotation = dict[str, kind]  # type: ignore[valid-type]
+    if kind.names_alone:
+        return Annotated[annotation, BeforeValidator(partial(_named, kind.noun))], field
+    return annotation, field
+
+
+def _named(noun: str, value: Any) -> Any:
+    """A list of names stands for resources of which nothing else is said."""
+    if isinstance(value, dict):
+        return value
+    if not isinstance(value, list):
+        raise ValueError(f"got {short(value)}, expected a list of names, or a mapping of names")
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError(f"got {name!r}, expected the name of a {noun}")
+        if value.count(name) > 1:
+            raise ValueError(f"the {noun} {name!r} stands here more than once")
+    return {name: {} for name in value}
+
+
+if TYPE_CHECKING:
+    StackOfResources = Stack
+else:
+    StackOfResources = create_model(
+        "StackOfResources",
+        __base__=Stack,
+        **{section: _section(kind) for section, kind in discover().items()},
+    )
+
+
+class System(StackOfResources):
+    """A stack and its load."""
+
     network: Network = Network()
     """What lies between hosts."""
     objectives: list[Objective] = Field(default_factory=list)
@@ -104,6 +137,17 @@ class System(Part):
         """Travel between processes as a document: pydantic's generic parts cannot be found by name."""
         return type(self).model_validate, (self.model_dump(mode="json", exclude_defaults=True),)
 
+    def resources(self, section: str) -> dict[str, Resource]:
+        """The resources of a section by name."""
+        named: dict[str, Resource] = getattr(self, section)
+        return named
+
+    @property
+    def longest_cycle(self) -> float:
+        """Seconds in which the slowest resource goes once through its states."""
+        cycles = [each.cycle for section in RESOURCES for each in self.resources(section).values()]
+        return max(cycles, default=0.0)
+
     @property
     def cost_per_hour(self) -> float:
         """Price of all hosts, in USD an hour."""
@@ -123,20 +167,6 @@ class System(Part):
             name: workload.model_copy(update=workload.scaled(factor)) for name, workload in self.workloads.items()
         }
         return self.model_copy(update={"workloads": workloads})
-
-
-def _named(value: Any) -> Any:
-    """Locks may be a list of names."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, list):
-        raise ValueError(f"got {short(value)}, expected a list of names, or a mapping of names")
-    for name in value:
-        if not isinstance(name, str):
-            raise ValueError(f"got {name!r}, expected the name of a lock")
-        if value.count(name) > 1:
-            raise ValueError(f"the lock {name!r} stands here more than once")
-    return {name: {} for name in value}
 
 
 def _unknown_fields(root: type[System], document: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

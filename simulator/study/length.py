@@ -31,7 +31,7 @@ def needed_duration(system: System, facts: Facts) -> float:
         *(_cycle(each) for each in facts.workloads),
         *(_burst_cycle(each.open_arrivals()) for each in system.workloads.values()),
         *(_relaxation(each, facts) for each in facts.workloads),
-        *(cache.time_to_live or 0.0 for cache in system.caches.values()),
+        system.longest_cycle,
         0.0,
     )
 

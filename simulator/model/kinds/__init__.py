@@ -1,0 +1,1 @@
+"""Kinds of resources: one file each, found by its being here."""

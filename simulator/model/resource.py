@@ -1,0 +1,56 @@
+"""Resources: what every kind of named resource has in common, and the kinds that there are.
+
+A kind is one file in `simulator.model.kinds`, found by its being there: a class of this sort, which gives a model its
+section, says what can be set, and lowers itself; and the steps that use it (`simulator.model.step`).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from simulator.model import kinds
+from simulator.model.part import Part
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+
+
+class Resource(Part):
+    """Something that models have any number of, by name."""
+
+    section: ClassVar[str]
+    """The section of a model that has them by name."""
+    noun: ClassVar[str]
+    """What one of them is called in messages."""
+    names_alone: ClassVar[bool] = False
+    """Whether a list of names will do for the section."""
+
+    @property
+    def cycle(self) -> float:
+        """Seconds in which it goes once through its states, which a run must see several times; 0 where it has none."""
+        return 0.0
+
+    def lower(self, lowering: Lowering, name: str) -> Any:
+        """What its steps need: numbers of stations, as a rule. Hosts and services are lowered before."""
+        raise NotImplementedError
+
+
+def _discovered() -> dict[str, type[Resource]]:
+    """The kinds by section, in the order of the alphabet."""
+    for module in iter_modules(kinds.__path__, f"{kinds.__name__}."):
+        import_module(module.name)
+    found = {kind.section: kind for kind in Resource.__subclasses__()}
+    return dict(sorted(found.items()))
+
+
+RESOURCES: dict[str, type[Resource]] = {}
+"""Filled by `discover`, once all that kinds are made of can be imported."""
+
+
+def discover() -> dict[str, type[Resource]]:
+    """Import every kind; idempotent."""
+    if not RESOURCES:
+        RESOURCES.update(_discovered())
+    return RESOURCES
