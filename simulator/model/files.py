@@ -14,6 +14,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from simulator.errors import InputError, Problem
 from simulator.model.checks import walk_steps
 from simulator.model.document import MOST_BYTES, dotted, read, scalar, too_large
+from simulator.model.extension import PlaceInFile, extended
 from simulator.model.overrides import Override, apply_and_locate, parse_all
 from simulator.model.shape import Keys, expectation, follow, known_keys
 from simulator.model.step import EXPECTED_STEP, STEPS, verb_of
@@ -36,7 +37,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> System:
     Raises InputError with every problem found.
     """
     path = Path(path)
-    return _load(_text(path), str(path), overrides, path.parent)
+    return _load(_text(path), str(path), overrides, path.parent, path.stem)
 
 
 def loads(text: str, overrides: Iterable[str] = (), source: str = "model") -> System:
@@ -44,11 +45,13 @@ def loads(text: str, overrides: Iterable[str] = (), source: str = "model") -> Sy
     return _load(text, source, overrides, Path())
 
 
-def _load(text: str, source: str, overrides: Iterable[str], directory: Path) -> System:
+def _load(text: str, source: str, overrides: Iterable[str], directory: Path, name: str | None = None) -> System:
     """Read, change and validate; problems of the text and of what it says are raised together."""
     changes, unreadable = parse_all(overrides)
-    document, problems = _document(text, source)
+    document, problems = _document(text, source, directory)
     problems += unreadable
+    if name is not None:
+        document.setdefault("name", name)
     try:
         system = build(document, source, changes, directory)
     except InputError as error:
@@ -59,20 +62,36 @@ def _load(text: str, source: str, overrides: Iterable[str], directory: Path) -> 
 
 
 def read_document(path: Path) -> Any:
-    """The nested mappings and lists of a model file; raises InputError where it is no YAML mapping."""
-    return parse_document(_text(path), str(path))
+    """The nested mappings and lists of a model file, with what it extends; raises InputError where it is none."""
+    document = parse_document(_text(path), str(path), path.parent)
+    document.setdefault("name", path.stem)
+    return document
 
 
-def parse_document(text: str, source: str) -> Any:
-    """The nested mappings and lists of a YAML text; raises InputError where it is no mapping."""
-    document, problems = _document(text, source)
+def parse_document(text: str, source: str, directory: Path = Path()) -> Any:
+    """The nested mappings and lists of a YAML text; otherwise as `read_document`."""
+    document, problems = _document(text, source, directory)
     if problems:
         raise InputError(problems)
     return document
 
 
-def _document(text: str, source: str) -> tuple[Any, list[Problem]]:
-    """The mapping of a YAML text and what is wrong with it as YAML; raises InputError where it is no mapping."""
+def _document(text: str, source: str, directory: Path) -> tuple[Any, list[Problem]]:
+    """The mapping of a YAML text, with what it extends, and what is wrong with it as YAML.
+
+    Raises InputError where it is no mapping, or extends what is not there.
+    """
+    document, problems = _mapping(text, source)
+
+    def base(path: Path) -> Any:
+        found, more = _mapping(_text(path), str(path))
+        problems.extend(more)
+        return found
+
+    return extended(System, document, source, directory, base), problems
+
+
+def _mapping(text: str, source: str) -> tuple[Any, list[Problem]]:
     document, problems = read(text, source)
     if isinstance(document, dict):
         return document, problems
@@ -198,8 +217,9 @@ def _no_step(value: Any) -> str:
 
 def _placed(document: Any, source: str, found: _Found, suffix: str = "") -> Problem:
     path, message, at_key = found
-    line, column = position(document, path, at_key)
-    return Problem(source, line, column, dotted(path), message + suffix)
+    place = position(document, path, at_key)
+    file = place.source if isinstance(place, PlaceInFile) else source
+    return Problem(file, *place, dotted(path), message + suffix)
 
 
 def _blamed(

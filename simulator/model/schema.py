@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from simulator.model.extension import KEY
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS
 from simulator.model.system import System
@@ -20,7 +21,7 @@ def json_schema() -> dict[str, Any]:
     are only checked when a model is loaded.
     """
     schema = _renamed(System.model_json_schema(mode="validation"))
-    definitions = schema["$defs"]
+    definitions = schema.pop("$defs")
     for definition in definitions.values():
         definition["title"] = _spaced(definition["title"])
     for verb, kind in STEPS.items():
@@ -28,7 +29,18 @@ def json_schema() -> dict[str, Any]:
     for section, resource in RESOURCES.items():
         if resource.names_alone:
             _take_names(schema["properties"], section, resource.noun)
-    return {"$schema": DIALECT, "$id": "https://tpsim.invalid/model.schema.json", **schema, "title": "tpsim model"}
+    return {
+        "$schema": DIALECT, "$id": "https://tpsim.invalid/model.schema.json", "title": "tpsim model",
+        "if": {"type": "object", "required": [KEY]}, "then": _extension(schema), "else": {"$ref": "#/$defs/model"},
+        "$defs": {**definitions, "model": schema | {"title": "model"}},
+    }  # fmt: skip
+
+
+def _extension(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a model that extends another: pieces of a model, of which only the first keys are checked."""
+    name = {"type": "string", "description": "Name of the model file in the same directory that this one changes."}
+    pieces = dict.fromkeys(schema["properties"], True)
+    return {"type": "object", "properties": {KEY: name, **pieces}, "additionalProperties": False}
 
 
 def _take_names(properties: dict[str, Any], section: str, noun: str) -> None:
