@@ -12,6 +12,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   is the least that they are held. What is acquired and never released is held until its token ends.
 - A fork takes as long as the last branch that it needs, taking each branch for its mean and branches for not
   disturbing each other: too short where it waits for all of several random ones, too long for the first of them.
+- A batch's job waits for others as long as it may, is then alone in its batch, and asks for a place in a full one:
+  its utilization reaches 1 where all batches are full, and says too much below that.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -33,7 +35,7 @@ from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_rat
 from simulator.distributions import Constant, Discrete, Distribution, Zipf
 from simulator.program import instructions as ops
 from simulator.program.program import Entry, Program, Users, Workload
-from simulator.program.stations import Eviction, Sharing, Station, Store, capacity_of
+from simulator.program.stations import Batch, Eviction, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -387,7 +389,7 @@ class _Path:
                 return held.below if held is not None else None
             case ops.Work() | ops.TakeTokens():
                 _add(self._visits, instruction.place.stations, executions)
-                _add(self._demand, instruction.place.stations, executions * self.reading.mean(instruction.amount))
+                _add(self._demand, instruction.place.stations, executions * self.reading.asked(instruction))
             case ops.Lookup():
                 _add(self._visits, instruction.place.stations, executions)
                 _add(self._demand, instruction.place.stations, executions)
@@ -417,6 +419,7 @@ class _Reading:
         self.hit_ratios = hit_ratios
         self._means: dict[int, float] = {}
         self._seconds: dict[tuple[int, ...], float] = {}
+        self._batches = {n: each for n, each in enumerate(program.stations) if isinstance(each, Batch)}
         count = len(program.instructions)
         self.steps = [_Step()] * count
         self.time_left = [0.0] * (count + 1)
@@ -443,6 +446,23 @@ class _Reading:
             self._means[draw] = float(self.program.draws[draw].distribution.mean)
         return self._means[draw]
 
+    def asked(self, instruction: ops.Work | ops.TakeTokens) -> float:
+        """Mean work units that a visit asks for; of a batch's place, the seconds that it is held in a full one."""
+        amount, stations = self.mean(instruction.amount), instruction.place.stations
+        if stations[0] not in self._batches:
+            return amount
+        full = [self.mean(each.base) + each.most * amount for each in (self._batches[n] for n in stations)]
+        return math.fsum(full) / len(full)
+
+    def _lone_batch(self, stations: tuple[int, ...]) -> float:
+        """Mean time that a job alone spends at a batch station beside its own amount."""
+        alone = [
+            self.mean(each.base) + (each.linger if each.most > 1 else 0.0)
+            for each in map(self._batches.get, stations)
+            if each
+        ]
+        return math.fsum(alone) / len(stations)
+
     def _seconds_at(self, stations: tuple[int, ...]) -> float:
         """Mean time of a unit of work over the stations of a place."""
         if stations not in self._seconds:
@@ -451,7 +471,8 @@ class _Reading:
         return self._seconds[stations]
 
     def _work(self, instruction: ops.Work, pc: int) -> _Step:
-        time = self.mean(instruction.amount) * self._seconds_at(instruction.place.stations)
+        stations = instruction.place.stations
+        time = self.mean(instruction.amount) * self._seconds_at(stations) + self._lone_batch(stations)
         return _Step(time, ((pc + 1, 1.0),))
 
     def _delay(self, instruction: ops.Delay, pc: int) -> _Step:

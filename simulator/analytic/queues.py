@@ -231,6 +231,50 @@ def mgc(arrival_rate: float, service_time: float, servers: int, scv: float) -> Q
     return _without_loss(arrival_rate, service_time, servers, wait)
 
 
+def bulk_mm1(arrival_rate: float, service_time: float, most: int) -> Queue:
+    """Return the M/M^[1,most]/1 queue: one server takes up to `most` waiting requests for one exponential service.
+
+    `service_time` (s) is that of a batch. Raises `ValueError` at and above saturation, `most` requests per service.
+    While the server is busy the number waiting is geometric, with the root in (0, 1) of the characteristic
+    equation μ r^(most+1) - (λ + μ) r + λ = 0 (Medhi, Stochastic Models in Queueing Theory, M/M(1,b)/1; Gross and
+    Harris, Fundamentals of Queueing Theory, bulk service).
+    """
+    load = _bulk_load(arrival_rate, service_time, most)
+    low, high = 0.0, 1.0 - 1e-12
+    while low < (root := (low + high) / 2) < high:
+        low, high = (root, high) if root ** (most + 1) - (load + 1) * root + load > 0 else (low, root)
+    empty = 1.0 / (1.0 / load + 1.0 / (1.0 - root)) if load else 0.0
+    return _bulk(arrival_rate, service_time, most, empty * root / (1.0 - root) ** 2)
+
+
+def bulk_md1(arrival_rate: float, service_time: float, most: int) -> Queue:
+    """Return the M/D^[1,most]/1 queue: one server takes up to `most` waiting requests for one constant service.
+
+    As `bulk_mm1`. The number left waiting at the end of a service is the Markov chain of Bailey, "On queueing
+    processes with bulk service" (J. Royal Statistical Society B 16, 1954), here solved by iteration; the mean over
+    time follows by renewal reward over the cycles from one end of a service to the next.
+    """
+    load = _bulk_load(arrival_rate, service_time, most)
+    waiting, change = [1.0], 1.0
+    came = _poisson(load)
+    while change > 1e-13:
+        taken = [math.fsum(waiting[: most + 1]), *waiting[most + 1 :]]
+        following = [0.0] * (len(taken) + len(came) - 1)
+        for left, probability in enumerate(taken):
+            for arrived, share in enumerate(came):
+                following[left + arrived] += probability * share
+        while following[-1] < 1e-18:
+            following.pop()
+        change = math.fsum(
+            abs(new - old) for new, old in zip(following, [*waiting, *[0.0] * len(following)], strict=False)
+        )
+        waiting = following
+    kept = math.fsum((number - most) * probability for number, probability in enumerate(waiting) if number > most)
+    cycle = service_time + (waiting[0] / arrival_rate if arrival_rate else 0.0)
+    area = kept * service_time + arrival_rate * service_time**2 / 2
+    return _bulk(arrival_rate, service_time, most, area / cycle)
+
+
 def mm1_priority(arrival_rates: Sequence[float], service_times: Sequence[float]) -> tuple[Queue, ...]:
     """Return one queue for each class of a single server with non-preemptive priorities; class 0 goes first.
 
@@ -315,6 +359,36 @@ def _truncated_birth_death(offered_load: float, servers: int, capacity: int) -> 
         weights[number] = weights[number - 1] * offered_load / min(number, servers)
     total = math.fsum(weights)
     return [weight / total for weight in weights]
+
+
+def _bulk_load(arrival_rate: float, service_time: float, most: int) -> float:
+    """Arrivals during a service."""
+    _check_whole("most", most, 1)
+    load = _offered_load(arrival_rate, service_time)
+    _check_stable(load, most)
+    return load
+
+
+def _bulk(arrival_rate: float, service_time: float, most: int, queue_length: float) -> Queue:
+    """The other means of a bulk queue; utilization is the share of a server's `most` places that are taken."""
+    wait = queue_length / arrival_rate if arrival_rate else 0.0
+    return Queue(
+        utilization=arrival_rate * service_time / most,
+        wait=wait,
+        response_time=wait + service_time,
+        queue_length=queue_length,
+        number_in_system=queue_length + arrival_rate * service_time,
+        throughput=arrival_rate,
+        loss_probability=0.0,
+    )
+
+
+def _poisson(mean: float) -> list[float]:
+    """Probabilities of 0, 1, 2, ... up to where they vanish."""
+    probabilities = [math.exp(-mean)]
+    while len(probabilities) < mean or probabilities[-1] > 1e-18:
+        probabilities.append(probabilities[-1] * mean / len(probabilities))
+    return probabilities
 
 
 def _without_loss(arrival_rate: float, service_time: float, servers: int, wait: float) -> Queue:

@@ -11,8 +11,9 @@ Rules that fix a trajectory:
    schedules its next think time when its request ends, after the request is recorded; at time 0, its first one,
    for a delay of start + think.
 4. A server that completes a job starts the next waiting one, and schedules its completion, before the completed
-   token goes on. A sharing station reschedules its next completion whenever a job joins or leaves; of jobs that
-   finish together the one that joined first leaves first, each in an event of its own.
+   token goes on; so does the server of batches, which then wakes the jobs in the order in which they came. A
+   sharing station reschedules its next completion whenever a job joins or leaves; of jobs that finish together the
+   one that joined first leaves first, each in an event of its own.
 5. Sharing keeps a virtual time V, the work that every job present has received, advanced on each change by
    `(now - last) * (capacity(n) / n)`, set to the leaving job's mark when a job completes, and to 0 when the station
    empties.

@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Be served `amount` at a servers, sharing or external station."""
+    """Be served `amount` at a servers, sharing, batch or external station."""
 
     place: Place
     component: int

@@ -85,6 +85,21 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Batch:
+    """One server that takes up to `most` waiting jobs at a time, first in first out; they complete together.
+
+    A batch starts when the server is free and `most` jobs wait or the first of them has waited `linger` seconds. It
+    takes the sum of its jobs' amounts (seconds) and `base`, an index into `Program.draws`: batch n of the station,
+    counted from 0, draws what request n would. A job that leaves a batch in service lets it finish as if it were there.
+    """
+
+    resource: str
+    most: int
+    base: int
+    linger: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class External:
     """A station whose behaviour is a user's own SimPy process, found by `name` when the run starts."""
 
@@ -92,7 +107,7 @@ class External:
     name: str
 
 
-Station = Servers | Sharing | Pool | Bucket | Store | External
+Station = Servers | Sharing | Pool | Bucket | Store | Batch | External
 
 
 def capacity_of(station: Station) -> float:
@@ -100,6 +115,8 @@ def capacity_of(station: Station) -> float:
     match station:
         case Servers():
             return float(station.servers)
+        case Batch():
+            return float(station.most)
         case Sharing():
             return max(station.capacity)
         case Pool():

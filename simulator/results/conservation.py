@@ -6,7 +6,7 @@ import numpy as np
 
 from simulator.errors import ConservationError
 from simulator.program.program import Program
-from simulator.program.stations import External, Servers, Sharing
+from simulator.program.stations import Batch, External, Servers, Sharing
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, Records, RequestTable
 
 TOLERANCE = 1e-6
@@ -20,7 +20,7 @@ def check(records: Records, program: Program) -> None:
         _check_workload(table, records.workloads[-1, index], records.duration)
     for station, fields in zip(program.stations, records.stations[-1], strict=True):
         _check_station(
-            station.resource, fields, obeys_utilization_law=isinstance(station, Servers | Sharing | External)
+            station.resource, fields, obeys_utilization_law=isinstance(station, Servers | Sharing | Batch | External)
         )
 
 

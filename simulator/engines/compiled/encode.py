@@ -18,7 +18,7 @@ from simulator.engines.compiled.stores import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
 from simulator.program.program import Policy, Program, Users, Workload
-from simulator.program.stations import Bucket, Discipline, Pool, Servers, Sharing, Station, Store
+from simulator.program.stations import Batch, Bucket, Discipline, Pool, Servers, Sharing, Station, Store
 
 Table = NDArray[Any]
 Fields = dict[str, int | float]
@@ -184,6 +184,10 @@ class Encoder:
                     "kind": Kind.STORE, "entries_most": entries, "eviction": EVICTIONS[eviction],
                     "expires": time_to_live is not None, "time_to_live": time_to_live or 0.0,
                     "first": NONE, "end": NONE, "row": self.stores - 1,
+                }  # fmt: skip
+            case Batch(_, most, base, linger):
+                return {
+                    "kind": Kind.BATCH, "most": most, "base": base, "linger": linger, "queue": self._queue(2),
                 }  # fmt: skip
         raise TypeError(f"the compiled engine has no station {type(spec).__name__}")
 

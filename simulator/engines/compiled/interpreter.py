@@ -26,6 +26,8 @@ from simulator.engines.compiled.requests import end_request
 from simulator.engines.compiled.stations import (
     BLOCKS,
     GOES_ON,
+    can_start_batch,
+    enter_batch,
     enter_bucket,
     enter_pool,
     enter_servers,
@@ -52,7 +54,7 @@ VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
-SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
+SERVERS, SHARING, POOL, BATCH = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL), int(Kind.BATCH)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
 TOO_DEEP = int(Status.TOO_DEEP)
@@ -95,6 +97,8 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     kind = station_at(w.stations, station).kind
     if kind == POOL and w.free_hold == NONE:
         return GROW_HOLDS
+    if kind == BATCH and not can_start_batch(w, station):
+        return NEED_DRAW
     amount = _amount(w, t, instruction)
     if amount != amount:
         return NEED_DRAW
@@ -106,6 +110,8 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
         entered = enter_sharing(w, station, token, amount, component)
     elif kind == POOL:
         entered = enter_pool(w, station, token, amount, component)
+    elif kind == BATCH:
+        entered = enter_batch(w, station, token, amount, component)
     else:
         entered = enter_bucket(w, station, token, amount, component)
     if entered < 0:

@@ -19,6 +19,8 @@ from simulator.engines.compiled.pointers import (
 from simulator.engines.compiled.requests import FIRST_ARRIVAL, OK, arrive, sample_workload, send, think
 from simulator.engines.compiled.stations import (
     BLOCKS,
+    can_start_batch,
+    complete_batch,
     complete_bucket,
     complete_passing,
     complete_service,
@@ -30,7 +32,8 @@ from simulator.engines.compiled.unwinding import expire
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS
 
 DONE, CHECK, GROW_ROWS = int(Status.DONE), int(Status.CHECK), int(Status.GROW_ROWS)
-SHARING = int(Kind.SHARING)
+NEED_DRAW = int(Status.NEED_DRAW)
+SHARING, BATCH = int(Kind.SHARING), int(Kind.BATCH)
 STATION_WIDTH, WORKLOAD_WIDTH = len(STATION_FIELDS), len(WORKLOAD_FIELDS)
 
 
@@ -83,9 +86,7 @@ def _next_event(w: Record) -> int:
             w.running = index
         return OK
     if happens >= w.first_station:
-        w.hole = 1
-        w.running = _complete_station(w, happens - w.first_station)
-        return OK
+        return _station_event(w, happens - w.first_station)
     if happens >= w.first_user:
         return send(w, happens - w.first_user)
     if happens >= FIRST_ARRIVAL:
@@ -105,10 +106,18 @@ def _complete(w: Record, token: int) -> None:
 
 
 @inlined
-def _complete_station(w: Record, station: int) -> int:
-    if station_at(w.stations, station).kind == SHARING:
-        return complete_sharing(w, station)
-    return complete_bucket(w, station)
+def _station_event(w: Record, station: int) -> int:
+    kind = station_at(w.stations, station).kind
+    if kind == BATCH and not can_start_batch(w, station):
+        return NEED_DRAW
+    w.hole = 1
+    if kind == SHARING:
+        w.running = complete_sharing(w, station)
+    elif kind == BATCH:
+        complete_batch(w, station)
+    else:
+        w.running = complete_bucket(w, station)
+    return OK
 
 
 @compiled

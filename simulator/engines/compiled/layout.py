@@ -62,6 +62,7 @@ class Kind(IntEnum):
     POOL = auto()
     BUCKET = auto()
     STORE = auto()
+    BATCH = auto()
 
 
 PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
@@ -134,6 +135,8 @@ STATION = np.dtype(
         # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.
         ("entries_most", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
         ("first", "i8"), ("end", "i8"), ("uses", "i8"), ("row", "i8"),
+        # Batch: of at most `most` jobs; those that wait are in the first queue, those in service in the second.
+        ("base", "i8"), ("batches", "i8"), ("serving", "i8"), ("began", "f8"), ("linger", "f8"),
     ],
     align=True,
 )  # fmt: skip

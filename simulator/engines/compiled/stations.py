@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from simulator.engines.compiled import heap, queues, sharing_heap
+from simulator.engines.compiled.draws_at import drawn
 from simulator.engines.compiled.layout import NONE, PASSING, Kind
 from simulator.engines.compiled.pointers import (
     Record,
@@ -13,6 +14,7 @@ from simulator.engines.compiled.pointers import (
     float_at,
     hold_at,
     inlined,
+    queue_at,
     station_at,
     token_at,
 )
@@ -34,6 +36,8 @@ FIFO, LIFO, PRIORITY = range(3)
 DISCIPLINES = {Discipline.FIFO: FIFO, Discipline.LIFO: LIFO, Discipline.PRIORITY: PRIORITY}
 
 SERVERS, SHARING, POOL, BUCKET = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL), int(Kind.BUCKET)
+BATCH = int(Kind.BATCH)
+WAITS, IN_SERVICE = range(2)  # a batch station's queues
 
 
 @inlined
@@ -423,6 +427,116 @@ def _withdraw_from_bucket(w: Record, station: int, token: int) -> None:
     _leave_bucket(w, s, station, token)
 
 
+# Batch.
+
+
+@inlined
+def can_start_batch(w: Record, station: int) -> bool:
+    """Whether the next batch's base is there, so that it may start; else it has been asked for."""
+    s = station_at(w.stations, station)
+    base = drawn(w, s.base, s.batches, 0)
+    return base == base
+
+
+@inlined
+def enter_batch(w: Record, station: int, token: int, amount: float, component: int) -> int:
+    """Ask for service in which `amount` seconds are the job's own; the next batch must be able to start."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    _ask(w, s, token, amount, component)
+    _join_queue(w, s, station, token, WAITS)
+    if not s.serving and (not s.timed or s.waiting >= s.most):
+        _start_batch_or_linger(w, s, station)
+    return BLOCKS
+
+
+@inlined
+def _start_batch_or_linger(w: Record, s: Record, station: int) -> None:
+    since = token_at(w.tokens, queues.head(w, s, False)).since
+    if s.waiting >= s.most or w.now - since >= s.linger:
+        _start_batch(w, s, station)
+    else:
+        _linger(w, s, station)
+
+
+@inlined
+def _linger(w: Record, s: Record, station: int) -> None:
+    left = s.linger - (w.now - token_at(w.tokens, queues.head(w, s, False)).since)
+    s.timed = 1
+    heap.schedule(w, 0.0 if left < 0.0 else left, w.first_station + station)
+
+
+@inlined
+def _stop_lingering(w: Record, s: Record, station: int) -> None:
+    if s.timed:
+        s.timed = 0
+        heap.cancel(w, w.first_station + station)
+
+
+@compiled
+def _start_batch(w: Record, s: Record, station: int) -> None:
+    _stop_lingering(w, s, station)
+    duration = drawn(w, s.base, s.batches, 0)
+    s.batches += 1
+    s.serving = 1
+    s.began = w.now
+    while s.waiting and s.busy < s.most:
+        token = queues.head(w, s, False)
+        queues.remove(w, s, token)
+        s.waiting -= 1
+        waited(w, token)
+        queues.push(w, s, token, IN_SERVICE)
+        s.busy += 1
+        duration += token_at(w.tokens, token).amount
+    heap.schedule(w, duration, w.first_station + station)
+
+
+@compiled
+def complete_batch(w: Record, station: int) -> None:
+    """A batch is done and its jobs are woken, or the first job has lingered; the next batch must be able to start."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    if not s.serving:
+        s.timed = 0
+        _start_batch(w, s, station)
+        return
+    s.serving = 0
+    jobs = queue_at(w.queues, s.queue + IN_SERVICE)
+    while jobs.first != NONE:
+        token = jobs.first
+        _leave_batch(w, s, token)
+        s.completions += 1
+        wake(w, token)
+    if s.waiting:
+        _start_batch_or_linger(w, s, station)
+
+
+@inlined
+def _leave_batch(w: Record, s: Record, token: int) -> None:
+    queues.remove(w, s, token)
+    t = token_at(w.tokens, token)
+    s.delivered += w.now - t.since
+    s.busy -= 1
+    served(w, token)
+    t.at = NONE
+
+
+@inlined
+def _withdraw_from_batch(w: Record, station: int, token: int) -> None:
+    s = station_at(w.stations, station)
+    account(w, s)
+    s.withdrawals += 1
+    if token_at(w.tokens, token).level == IN_SERVICE:
+        _leave_batch(w, s, token)
+        return
+    first = queues.head(w, s, False) == token
+    _leave_queue(w, s, token)
+    if first and s.timed:
+        _stop_lingering(w, s, station)
+        if s.waiting:
+            _linger(w, s, station)
+
+
 # All.
 
 
@@ -450,6 +564,8 @@ def withdraw(w: Record, token: int) -> None:
         _withdraw_from_sharing(w, station, token)
     elif kind == POOL:
         _withdraw_from_pool(w, station, token)
+    elif kind == BATCH:
+        _withdraw_from_batch(w, station, token)
     else:
         _withdraw_from_bucket(w, station, token)
 
@@ -467,4 +583,6 @@ def sample_station(w: Record, s: Record) -> tuple[float, float]:
         account(w, s)
         if s.kind == SERVERS:
             in_progress = s.busy * w.now - s.started
+        elif s.kind == BATCH:
+            in_progress = s.busy * (w.now - s.began)
     return s.delivered + in_progress, s.busy + s.waiting

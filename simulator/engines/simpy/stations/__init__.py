@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from simulator.engines.simpy.stations.batch import BatchStation
 from simulator.engines.simpy.stations.bucket import BucketStation
 from simulator.engines.simpy.stations.external import ExternalStation, Serve
 from simulator.engines.simpy.stations.pool import PoolStation
@@ -14,7 +15,7 @@ from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.stations.store import StoreStation
 from simulator.errors import UsageError
 from simulator.program import stations as specs
-from simulator.program.stations import Bucket, External, Pool, Servers, Sharing, Store
+from simulator.program.stations import Batch, Bucket, External, Pool, Servers, Sharing, Store
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -31,6 +32,8 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
             return PoolStation(engine, spec)
         case Bucket():
             return BucketStation(engine, spec)
+        case Batch():
+            return BatchStation(engine, spec)
         case Store():
             return StoreStation(engine, spec)
         case External():
