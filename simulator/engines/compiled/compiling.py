@@ -82,7 +82,7 @@ def _file_name(function: str, processor: tuple[str, ...]) -> str:
     """A name that says what the code was compiled from, by and for."""
     digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
     sources = [
-        *Path(__file__).parent.glob("*.py"),
+        *Path(__file__).parent.rglob("*.py"),
         *(Path(str(module.__file__)) for module in (program, stations, records, elementary)),
     ]
     for source in sorted(sources):

@@ -13,8 +13,8 @@ from simulator.distributions import Constant
 from simulator.engines.compiled import layout
 from simulator.engines.compiled.balancers import POLICIES
 from simulator.engines.compiled.layout import NONE, Kind, Op
-from simulator.engines.compiled.stations import DISCIPLINES
-from simulator.engines.compiled.stores import EVICTIONS
+from simulator.engines.compiled.stations.servers import DISCIPLINES
+from simulator.engines.compiled.stations.store import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
 from simulator.program.program import Policy, Program, Users, Workload

@@ -6,7 +6,7 @@ deal with, in which case nothing has changed and the same instruction is run aga
 
 from __future__ import annotations
 
-from simulator.engines.compiled import heap, stores
+from simulator.engines.compiled import heap
 from simulator.engines.compiled.balancers import choose
 from simulator.engines.compiled.draws_at import draw_for
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
@@ -23,17 +23,8 @@ from simulator.engines.compiled.pointers import (
     workload_at,
 )
 from simulator.engines.compiled.requests import end_request
-from simulator.engines.compiled.stations import (
-    BLOCKS,
-    GOES_ON,
-    can_start_batch,
-    enter_batch,
-    enter_bucket,
-    enter_pool,
-    enter_servers,
-    enter_sharing,
-    release_holds,
-)
+from simulator.engines.compiled.stations import batch, bucket, pool, servers, sharing, store
+from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON
 from simulator.engines.compiled.tokens import (
     close_scope,
     free_token,
@@ -72,7 +63,7 @@ def step(w: Record, token: int) -> int:
         return _delay(w, t, token, instruction)
     if op == RELEASE:
         t.pc += 1
-        release_holds(w, token, t.holds - 1)
+        pool.release_holds(w, token, t.holds - 1)
         return GOES_ON
     return _other(w, token, op)
 
@@ -97,7 +88,7 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     kind = station_at(w.stations, station).kind
     if kind == POOL and w.free_hold == NONE:
         return GROW_HOLDS
-    if kind == BATCH and not can_start_batch(w, station):
+    if kind == BATCH and not batch.can_start(w, station):
         return NEED_DRAW
     amount = _amount(w, t, instruction)
     if amount != amount:
@@ -105,15 +96,15 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     t.pc += 1
     component = instruction.component
     if kind == SERVERS:
-        entered = enter_servers(w, station, token, amount, component, workload_at(w.workloads, t.workload).level)
+        entered = servers.enter(w, station, token, amount, component, workload_at(w.workloads, t.workload).level)
     elif kind == SHARING:
-        entered = enter_sharing(w, station, token, amount, component)
+        entered = sharing.enter(w, station, token, amount, component)
     elif kind == POOL:
-        entered = enter_pool(w, station, token, amount, component)
+        entered = pool.enter(w, station, token, amount, component)
     elif kind == BATCH:
-        entered = enter_batch(w, station, token, amount, component)
+        entered = batch.enter(w, station, token, amount, component)
     else:
-        entered = enter_bucket(w, station, token, amount, component)
+        entered = bucket.enter(w, station, token, amount, component)
     if entered < 0:
         return entered
     station_at(w.stations, station).rejections += 1
@@ -180,12 +171,12 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
             w.asked_number = key
             return GROW_KEYS
         if op == LOOKUP:
-            hit = stores.lookup(w, _place(w, t, instruction), key)
+            hit = store.lookup(w, _place(w, t, instruction), key)
             t.pc = t.pc + 1 if hit else instruction.target
         else:
             if w.free_entry == NONE:
                 return GROW_ENTRIES
-            stores.insert(w, _place(w, t, instruction), key)
+            store.insert(w, _place(w, t, instruction), key)
             t.pc += 1
     return GOES_ON
 

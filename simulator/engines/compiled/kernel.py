@@ -17,17 +17,9 @@ from simulator.engines.compiled.pointers import (
     world_at,
 )
 from simulator.engines.compiled.requests import FIRST_ARRIVAL, OK, arrive, sample_workload, send, think
-from simulator.engines.compiled.stations import (
-    BLOCKS,
-    can_start_batch,
-    complete_batch,
-    complete_bucket,
-    complete_passing,
-    complete_service,
-    complete_sharing,
-    sample_station,
-)
-from simulator.engines.compiled.tokens import next_woken
+from simulator.engines.compiled.stations import batch, bucket, sample, servers, sharing
+from simulator.engines.compiled.stations.station import BLOCKS
+from simulator.engines.compiled.tokens import complete_passing, next_woken
 from simulator.engines.compiled.unwinding import expire
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS
 
@@ -102,21 +94,21 @@ def _complete(w: Record, token: int) -> None:
     if station == PASSING:
         complete_passing(w, token)
     else:
-        complete_service(w, station, token)
+        servers.complete(w, station, token)
 
 
 @inlined
 def _station_event(w: Record, station: int) -> int:
     kind = station_at(w.stations, station).kind
-    if kind == BATCH and not can_start_batch(w, station):
+    if kind == BATCH and not batch.can_start(w, station):
         return NEED_DRAW
     w.hole = 1
     if kind == SHARING:
-        w.running = complete_sharing(w, station)
+        w.running = sharing.complete(w, station)
     elif kind == BATCH:
-        complete_batch(w, station)
+        batch.complete(w, station)
     else:
-        w.running = complete_bucket(w, station)
+        w.running = bucket.complete(w, station)
     return OK
 
 
@@ -143,7 +135,7 @@ def _sample(w: Record) -> None:
     set_float(w.sample_times, row, w.now)
     for station in range(w.station_count):
         s = station_at(w.stations, station)
-        delivered, present = sample_station(w, s)
+        delivered, present = sample(w, s)
         place = (row * w.station_count + station) * STATION_WIDTH
         set_float(w.station_samples, place, s.busy_area)
         set_float(w.station_samples, place + 1, s.waiting_area)

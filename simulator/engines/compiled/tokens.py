@@ -138,6 +138,15 @@ def pass_time(w: Record, token: int, delay: float, place: int) -> None:
 
 
 @inlined
+def complete_passing(w: Record, token: int) -> None:
+    """The time that a token let pass is over."""
+    served(w, token)
+    t = token_at(w.tokens, token)
+    t.at = NONE
+    t.timed = 0
+
+
+@inlined
 def new_hold(w: Record) -> int:
     """A free record of something held; there must be one."""
     hold = w.free_hold

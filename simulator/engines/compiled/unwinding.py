@@ -14,7 +14,8 @@ from simulator.engines.compiled.pointers import (
     workload_at,
 )
 from simulator.engines.compiled.requests import end_request
-from simulator.engines.compiled.stations import release_holds, withdraw
+from simulator.engines.compiled.stations import withdraw
+from simulator.engines.compiled.stations.pool import release_holds
 from simulator.engines.compiled.tokens import close_scope, free_token, wake
 
 

@@ -15,7 +15,7 @@ from simulator.engines.compiled.pointers import (
     set_index,
     station_at,
 )
-from simulator.engines.compiled.stations import account
+from simulator.engines.compiled.stations.station import account
 from simulator.program.stations import Eviction
 
 LRU, OLDEST, LFU = range(3)

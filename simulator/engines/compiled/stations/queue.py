@@ -1,4 +1,4 @@
-"""Queues: doubly linked lists through the waiting tokens, one for each level of priority."""
+"""The queues of a station: doubly linked lists through the waiting tokens, one for each level of priority."""
 
 from __future__ import annotations
 

@@ -1,0 +1,99 @@
+"""Counted units, acquired and released."""
+
+from __future__ import annotations
+
+from simulator.engines.compiled.layout import NONE
+from simulator.engines.compiled.pointers import Record, compiled, hold_at, inlined, station_at, token_at
+from simulator.engines.compiled.stations import queue
+from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask, join_queue, leave_queue
+from simulator.engines.compiled.tokens import free_hold, new_hold, wake
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL
+
+
+@inlined
+def account(w: Record, s: Record) -> None:
+    """Bring the integrals up to now; units are busy, not those who hold them."""
+    span = w.now - s.last
+    if span > 0.0:
+        s.busy_area += span * s.used
+        s.waiting_area += span * s.waiting
+        s.last = w.now
+
+
+@inlined
+def enter(w: Record, station: int, token: int, amount: float, component: int) -> int:
+    """Ask for `amount` units; there must be a free record to hold them."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    ask(w, s, token, amount, component)
+    if amount > s.capacity:
+        return DOES_NOT_FIT
+    t = token_at(w.tokens, token)
+    if not s.waiting and s.used + amount <= s.capacity:
+        t.reserved = new_hold(w)
+        _grant(w, s, station, token)
+        return GOES_ON
+    if s.limit != NONE and s.waiting >= s.limit:
+        return QUEUE_FULL
+    t.reserved = new_hold(w)
+    join_queue(w, s, station, token, 0)
+    return BLOCKS
+
+
+@inlined
+def _grant(w: Record, s: Record, station: int, token: int) -> None:
+    t = token_at(w.tokens, token)
+    s.busy += 1
+    s.used += t.amount
+    hold = hold_at(w.holds, t.reserved)
+    hold.station = station
+    hold.amount = t.amount
+    hold.below = t.hold
+    t.hold = t.reserved
+    t.reserved = NONE
+    t.holds += 1
+
+
+@compiled
+def _grant_waiting(w: Record, station: int) -> None:
+    s = station_at(w.stations, station)
+    while s.waiting:
+        token = queue.head(w, s, False)
+        if not s.used + token_at(w.tokens, token).amount <= s.capacity:
+            break
+        leave_queue(w, s, token)
+        _grant(w, s, station, token)
+        wake(w, token)
+
+
+@compiled
+def release_holds(w: Record, token: int, keep: int) -> None:
+    """Release all but the first `keep` things that a token holds, the last acquired first."""
+    t = token_at(w.tokens, token)
+    while t.holds > keep:
+        hold = t.hold
+        h = hold_at(w.holds, hold)
+        station, amount = h.station, h.amount
+        t.hold = h.below
+        t.holds -= 1
+        free_hold(w, hold)
+        s = station_at(w.stations, station)
+        account(w, s)
+        s.completions += 1
+        s.busy -= 1
+        s.used = s.used - amount if s.busy else 0.0
+        if s.waiting:
+            _grant_waiting(w, station)
+
+
+@inlined
+def withdraw(w: Record, station: int, token: int) -> None:
+    """Leave the queue; those behind may now fit."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    s.withdrawals += 1
+    leave_queue(w, s, token)
+    t = token_at(w.tokens, token)
+    free_hold(w, t.reserved)
+    t.reserved = NONE
+    _grant_waiting(w, station)

@@ -1,0 +1,130 @@
+"""Processor sharing."""
+
+from __future__ import annotations
+
+from simulator.engines.compiled import heap
+from simulator.engines.compiled.layout import NONE
+from simulator.engines.compiled.pointers import Record, float_at, inlined, station_at, token_at
+from simulator.engines.compiled.stations import sharing_heap
+from simulator.engines.compiled.stations.station import BLOCKS, ask
+from simulator.engines.compiled.tokens import spend
+
+
+@inlined
+def _set_jobs(w: Record, s: Record, jobs: int) -> None:
+    """Change the number of jobs, and with it their total rate and each one's share."""
+    s.busy = jobs
+    if jobs:
+        s.rate = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most))
+        s.share = s.rate / jobs
+
+
+@inlined
+def account(w: Record, s: Record) -> None:
+    """Bring the integrals up to now."""
+    span = w.now - s.last
+    if span > 0.0:
+        if s.busy:
+            s.busy_area += span * s.rate
+            s.waiting_area += span * (s.busy - s.rate / s.alone)
+        s.last = w.now
+
+
+@inlined
+def virtual_now(w: Record, s: Record) -> float:
+    """The work that each job present has had since it joined, were it counted up to now."""
+    if not s.busy:
+        return s.virtual  # type: ignore[no-any-return]
+    return s.virtual + (w.now - s.changed) * s.share  # type: ignore[no-any-return]
+
+
+@inlined
+def _advance(w: Record, s: Record) -> None:
+    """Bring V and the integrals up to a change now (rule 5)."""
+    account(w, s)
+    s.virtual = virtual_now(w, s)
+    s.changed = w.now
+
+
+@inlined
+def enter(w: Record, station: int, token: int, amount: float, component: int) -> int:
+    """Ask for `amount` units of work."""
+    s = station_at(w.stations, station)
+    _advance(w, s)
+    ask(w, s, token, amount, component)
+    t = token_at(w.tokens, token)
+    t.at = station
+    s.order += 1
+    mark = s.virtual + amount
+    t.mark = mark
+    t.order = s.order
+    sharing_heap.join(w, s, token)
+    s.owed += amount - mark
+    _set_jobs(w, s, s.busy + 1)
+    _reschedule(w, s, station)
+    return BLOCKS
+
+
+@inlined
+def _reschedule(w: Record, s: Record, station: int) -> None:
+    """Schedule the next completion; the event that there may be is moved."""
+    event = w.first_station + station
+    if s.root == NONE:
+        if s.timed:
+            s.timed = 0
+            heap.cancel(w, event)
+        return
+    remaining = (token_at(w.tokens, s.root).mark - s.virtual) / s.share
+    delay = 0.0 if remaining < 0.0 else remaining
+    if s.timed:
+        heap.reschedule(w, delay, event)
+    else:
+        s.timed = 1
+        heap.schedule(w, delay, event)
+
+
+@inlined
+def complete(w: Record, station: int) -> int:
+    """The job that is first to leave has its work; returns its token."""
+    s = station_at(w.stations, station)
+    _advance(w, s)
+    s.timed = 0
+    token = s.root
+    sharing_heap.leave(w, s, token)
+    t = token_at(w.tokens, token)
+    s.virtual = t.mark
+    _leave(w, s, token, t.amount)
+    s.completions += 1
+    _reschedule(w, s, station)
+    return token  # type: ignore[no-any-return]
+
+
+@inlined
+def _leave(w: Record, s: Record, token: int, attained: float) -> None:
+    """Account the time that the work takes alone as service, the rest as waiting."""
+    t = token_at(w.tokens, token)
+    s.delivered += attained
+    elapsed = w.now - t.since
+    alone = attained / s.alone
+    service = elapsed if elapsed < alone else alone
+    spend(w, token, t.component, elapsed - service)
+    spend(w, token, t.component + 1, service)
+    t.at = NONE
+    _set_jobs(w, s, s.busy - 1)
+    s.owed -= t.amount - t.mark
+    if not s.busy:
+        s.virtual = 0.0
+        s.owed = 0.0
+
+
+@inlined
+def withdraw(w: Record, station: int, token: int) -> None:
+    """Leave with the work unfinished."""
+    s = station_at(w.stations, station)
+    _advance(w, s)
+    s.withdrawals += 1
+    t = token_at(w.tokens, token)
+    attained = t.amount - (t.mark - s.virtual)
+    sharing_heap.leave(w, s, token)
+    _leave(w, s, token, 0.0 if attained < 0.0 else attained)
+    _reschedule(w, s, station)
