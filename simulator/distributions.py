@@ -277,7 +277,7 @@ class LogNormal(Distribution):
 
     def sample(self, uniform: Uniforms) -> FloatArray:
         """mean * exp(sigma z - sigma² / 2), z standard normal, sigma² = log(1 + cv²)."""
-        square = _log_of_one_plus(self.cv * self.cv)
+        square = log_of_one_plus(self.cv * self.cv)
         exponent = elementary.normal_quantile(uniform(0))
         exponent *= math.sqrt(square)
         exponent -= 0.5 * square
@@ -289,7 +289,7 @@ class LogNormal(Distribution):
 
 
 @lru_cache(maxsize=1024)
-def _log_of_one_plus(x: float) -> float:
+def log_of_one_plus(x: float) -> float:
     """log(1 + x), x >= 0, exact for small x too. Source: W. Kahan's correction of the rounding of 1 + x."""
     rounded = 1.0 + x
     return float(elementary.log(rounded)) * (x / (rounded - 1.0)) if rounded > 1.0 else x
@@ -543,11 +543,11 @@ class Zipf(Distribution):
 
     def probabilities(self) -> FloatArray:
         """Probability of each rank; shape (count,)."""
-        return np.diff(_zipf_table(self.count, self.exponent), prepend=0.0)
+        return np.diff(zipf_table(self.count, self.exponent), prepend=0.0)
 
     def sample(self, uniform: Uniforms) -> FloatArray:
         """The rank whose step of the cumulative probabilities holds u."""
-        return _step(_zipf_table(self.count, self.exponent), uniform(0))
+        return _step(zipf_table(self.count, self.exponent), uniform(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -574,20 +574,22 @@ class Discrete(Distribution):
 
     def probabilities(self) -> FloatArray:
         """Probability of each index; shape (n,)."""
-        return np.diff(_weights_table(self.weights), prepend=0.0)
+        return np.diff(weights_table(self.weights), prepend=0.0)
 
     def sample(self, uniform: Uniforms) -> FloatArray:
         """The index whose step of the cumulative probabilities holds u; never one of weight 0."""
-        return _step(_weights_table(self.weights), uniform(0))
+        return _step(weights_table(self.weights), uniform(0))
 
 
 @lru_cache(maxsize=16)
-def _zipf_table(count: int, exponent: float) -> FloatArray:
+def zipf_table(count: int, exponent: float) -> FloatArray:
+    """Cumulative probabilities of ``Zipf(count, exponent)``; shape (count,), the last of them 1."""
     return _cumulative(elementary.power(np.arange(1.0, count + 1.0), -exponent))
 
 
 @lru_cache(maxsize=1024)
-def _weights_table(weights: tuple[float, ...]) -> FloatArray:
+def weights_table(weights: tuple[float, ...]) -> FloatArray:
+    """Cumulative probabilities of ``Discrete(weights)``; shape (len(weights),), the last of them 1."""
     return _cumulative(np.array(weights))
 
 

@@ -75,15 +75,15 @@ def _parameters(distribution: Distribution) -> tuple[int, tuple[float, float, fl
         case kinds.Uniform(low, high):
             return UNIFORM, (high - low, low, 0.0), NO_TABLE
         case kinds.LogNormal(mean, cv):
-            square = kinds._log_of_one_plus(cv * cv)
+            square = kinds.log_of_one_plus(cv * cv)
             return LOG_NORMAL, (math.sqrt(square), 0.5 * square, mean), NO_TABLE
         case kinds.Gamma(mean, cv):
             shape = 1.0 / (cv * cv)
             return (GAMMA if shape >= 1.0 else SMALL_GAMMA), (shape, mean / shape, 0.0), NO_TABLE
         case kinds.Zipf(count, exponent):
-            return STEPS, (float(count), 0.0, 0.0), kinds._zipf_table(count, exponent)
+            return STEPS, (float(count), 0.0, 0.0), kinds.zipf_table(count, exponent)
         case kinds.Discrete(weights):
-            return STEPS, (float(len(weights)), 0.0, 0.0), kinds._weights_table(weights)
+            return STEPS, (float(len(weights)), 0.0, 0.0), kinds.weights_table(weights)
     return None
 
 
