@@ -25,6 +25,24 @@ LANES = 4
 WORD = 64
 BLOCK_BITS, BLOCKS_KEPT = 12, 8
 LATER_BLOCK_BITS, LATER_BLOCKS_KEPT = 10, 32
+MASK = (1 << WORD) - 1
+GOLDEN_GAMMA, FIRST_MIX, SECOND_MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def message_base(base: int, message: int) -> int:
+    """Base of the draw numbers of message 0, 1, ... that a token with base `base` sends, from 0 to 2^62 - 1.
+
+    The request itself has base 0, and so has its first message: it draws what the request would draw in its place.
+    All other bases are as good as random, at any depth of messages that send messages: of n messages of one request,
+    each with d draws from one stream, any two share a draw with a probability of about n² d / 2^62, which is 2^-42
+    for a thousand messages that draw once.
+    Source: output number `message` of SplitMix64 seeded with `base`, its upper 62 bits; G. L. Steele, D. Lea and
+    C. H. Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
+    """
+    mixed = (base + message * GOLDEN_GAMMA) & MASK
+    mixed = (mixed ^ (mixed >> 30)) * FIRST_MIX & MASK
+    mixed = (mixed ^ (mixed >> 27)) * SECOND_MIX & MASK
+    return (mixed ^ (mixed >> 31)) >> 2
 
 
 class Streams:
@@ -66,7 +84,7 @@ class Streams:
         counter = ((k << 2 * WORD) + (draw << WORD) + start - 1) % (1 << 4 * WORD)
         words = state["state"]["counter"]
         for position in range(4):
-            words[position] = counter & 0xFFFF_FFFF_FFFF_FFFF
+            words[position] = counter & MASK
             counter >>= WORD
         self._generator.state = state
         raw = self._generator.random_raw(lane + count)

@@ -16,6 +16,7 @@ import threading
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,7 @@ from simulator.distributions import (
     Zipf,
 )
 from simulator.engines import compiled, simpy, simulate
+from simulator.engines.compiled import draws_at
 from simulator.engines.compiled.sampling import Sampler
 from simulator.engines.compiled.state import Sizes
 from simulator.errors import UsageError
@@ -66,7 +68,8 @@ from simulator.program.instructions import (
 )
 from simulator.program.program import Entry, Users, Workload
 from simulator.program.stations import Bucket, Discipline, Eviction, External, Pool, Servers, Sharing, Store
-from simulator.streams import Stream, Streams
+from simulator.records import STATION_FIELDS
+from simulator.streams import Stream, Streams, message_base
 
 HERE = Path(__file__).parent
 SHIPPED = sorted((HERE.parent / "models").glob("*.yaml"))
@@ -460,27 +463,50 @@ def test_auto_takes_simpy_where_numba_is_missing(monkeypatch):
     assert simulate(tandem([Servers("s", 1)]), 10.0).engine == "simpy"
 
 
-def test_messages_that_go_too_deep_run_on_simpy():
+# Draws and memory.
+
+
+@both_sizes
+@pytest.mark.parametrize(("levels", "copies", "before"), [(5, 4, 0), (40, 1, 1)])
+def test_messages_that_send_messages_draw_for_themselves(levels, copies, before, sizes):
     hand = Hand()
-    pause = hand.draw(Exponential(0.1))
+    station = hand.at(Servers("s", 1000))
+    work = hand.draw(Exponential(0.1))
 
     def emit(builder):
-        targets = [builder.label() for _ in range(4)]
         counter = builder.register()
-        for target in targets:
-            builder.emit(Publish(target, counter))
-            builder.emit(Publish(target, counter))
-            builder.emit(Delay(builder.component("pause"), pause))
+        for _ in range(levels):
+            end, target = builder.label(), builder.label()
+            for to in (*[end] * before, *[target] * copies):
+                builder.emit(Publish(to, counter))
+            builder.mark(end)
             builder.emit(End())
             builder.mark(target)
+        builder.emit(Work(station, builder.component("s"), work))
 
-    hand.workload("w", Replay((0.0, 1.0)), emit)
-    with pytest.raises(compiled.TooDeepError):
-        simulate(hand.build(), 10.0, engine="compiled")
-    assert simulate(hand.build(), 10.0).engine == "simpy"
+    hand.workload("w", Replay((0.0,)), emit)
+    records = check_program(hand.build(), duration=2.0, windows=100_000, sizes=sizes)
+    # All begin at time 0, so messages that shared a draw would end in the same of the many windows.
+    completions = np.diff(records.stations[:, 0, STATION_FIELDS.index("completions")])
+    assert completions.sum() == copies**levels
+    assert (completions > 0).sum() >= 0.9 * copies**levels
 
 
-# Draws and memory.
+word = st.one_of(
+    st.integers(0, (1 << 62) - 1), st.sampled_from([0, 1, (1 << 31) - 1, 1 << 32, (1 << 61) - 1, (1 << 62) - 1])
+)
+
+
+@settings(max_examples=2000, **RELAXED)
+@given(word, word)
+def test_compiled_bases_of_draw_numbers_are_the_reference_s(base, message):
+    assert compiled_message_base(base, message) == message_base(base, message)
+
+
+@numba.njit
+def compiled_message_base(base, message):
+    return draws_at.message_base(base, message)
+
 
 DISTRIBUTIONS = [
     Exponential(0.3), StandardUniform(), Uniform(1.0, 3.0), LogNormal(2.0, 0.5), LogNormal(0.1, 1e6), Gamma(2.0, 0.5),

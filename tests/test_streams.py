@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from simulator.distributions import Constant, Exponential, Gamma, StandardUniform
-from simulator.streams import Stream, Streams
+from simulator.streams import Stream, Streams, message_base
 
 MASK = 2**64 - 1
 
@@ -141,3 +141,30 @@ def test_places_are_not_negative(place):
 def test_at_refuses_a_negative_index():
     with pytest.raises(ValueError, match="negative place"):
         Stream(Streams(1), "a", StandardUniform()).at(-1)
+
+
+def test_bases_of_messages_are_those_of_the_published_generator():
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    assert [message_base(1234567, message) for message in range(1, 5)] == [word >> 2 for word in published]
+
+
+def test_a_request_s_first_message_draws_in_its_place():
+    assert message_base(0, 0) == 0
+
+
+def test_no_two_messages_of_a_request_have_one_base_however_deep():
+    bases, generation = {0}, [0]
+    for copies in (10, 10, 10, 10, *[1] * 50):
+        generation = [message_base(base, message) for base in generation for message in range(1, 1 + copies)]
+        bases.update(generation)
+    assert len(bases) == 1 + 10 + 100 + 1000 + 51 * 10_000
+    assert max(bases) < 2**62
+
+
+def test_bases_of_messages_leave_room_for_draws():
+    bases = sorted(message_base(base, message) for base in range(100) for message in range(1000))
+    # Of 10^5 random bases, two are nearer than 2^20 with probability 10^10 * 2^20 / 2^62 = 0.002.
+    assert min(after - before for before, after in itertools.pairwise(bases)) > 1 << 20
+    sixteenths = np.bincount(np.array(bases) >> 58, minlength=16)
+    assert sixteenths.size == 16
+    assert np.all(np.abs(sixteenths - 6250) < 5 * np.sqrt(6250))

@@ -8,7 +8,6 @@ from typing import Any
 
 from simulator.errors import UsageError
 from simulator.program.program import Program
-from simulator.program.stations import External
 from simulator.records import Records
 
 ENGINES = ("auto", "simpy", "compiled")
@@ -39,12 +38,7 @@ def simulate(
         return simpy.simulate(program, duration, seed, replication, windows, processes)
     from simulator.engines import compiled
 
-    try:
-        return compiled.simulate(program, duration, seed, replication, windows)
-    except compiled.TooDeepError:
-        if engine == "compiled":
-            raise
-        return simulate(program, duration, seed, replication, "simpy", windows, processes)
+    return compiled.simulate(program, duration, seed, replication, windows)
 
 
 def prepare(program: Program, engine: str = "auto") -> None:
@@ -57,4 +51,4 @@ def prepare(program: Program, engine: str = "auto") -> None:
 
 def _compiled_can_run(program: Program) -> bool:
     """Whether the compiled engine is installed and has all of the Program's stations."""
-    return find_spec("numba") is not None and not any(isinstance(each, External) for each in program.stations)
+    return find_spec("numba") is not None and not program.has_processes

@@ -1,8 +1,8 @@
 """Instructions of a request program: what a token does next.
 
 A *token* is one thread of control of a request: the root token, a branch of a fork, or a detached message.
-Every token has a *frame* of numbers: `frame[0]` is the base of its draw numbers, the rest are registers named
-by the instructions. `pc` below is an index into `Program.instructions`; an amount or key is an index into
+Every token has a *frame* of numbers: `frame[0]` is the base of its draw numbers, 0 at first, the rest are registers
+named by the instructions. `pc` below is an index into `Program.instructions`; an amount or key is an index into
 `Program.draws`; a component is an index into the workload's `components`.
 """
 
@@ -107,7 +107,7 @@ class Fork:
 
     The fork fails as soon as fewer than `need` branches can still succeed. Branches that are unfinished when the
     fork ends, fails or is cancelled are cancelled too, or go on detached where `detach` is set. Detachable
-    branches get a copy of the frame and draw numbers of their own, counted in register `counter`.
+    branches get a copy of the frame, with a base of draw numbers of its own where there is a `counter`: see `Publish`.
     """
 
     targets: tuple[int, ...]
@@ -118,7 +118,11 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Start a detached token at `target` with a copy of the frame and go on at once."""
+    """Start a detached token at `target` with a copy of the frame and go on at once.
+
+    Where the instruction may run more than once in a frame, register `counter` counts how often it has, and the copy
+    has the base `simulator.streams.message_base(frame[0], frame[counter])`.
+    """
 
     target: int
     counter: int = NO_REGISTER

@@ -8,7 +8,7 @@ from enum import StrEnum
 from simulator.distributions import Distribution
 from simulator.program.arrivals import Arrivals
 from simulator.program.instructions import NO_REGISTER, Instruction
-from simulator.program.stations import Station
+from simulator.program.stations import External, Station
 
 TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT = range(5)
 REASONS = ("timeout", "queue full", "rate limited", "deadline", "does not fit")
@@ -93,6 +93,11 @@ class Program:
     balancers: tuple[Balancer, ...]
     workloads: tuple[Workload, ...]
     reasons: tuple[str, ...] = REASONS
+
+    @property
+    def has_processes(self) -> bool:
+        """Whether a station is a user's own SimPy process, which only the SimPy engine has."""
+        return any(isinstance(station, External) for station in self.stations)
 
     def resources(self) -> dict[str, tuple[int, ...]]:
         """Station numbers by resource name, in order of first appearance."""

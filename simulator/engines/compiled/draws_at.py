@@ -8,6 +8,7 @@ from __future__ import annotations
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import (
     Record,
+    as_signed,
     compiled,
     draw_at,
     float_at,
@@ -16,8 +17,10 @@ from simulator.engines.compiled.pointers import (
     later_tag_at,
 )
 from simulator.engines.compiled.tokens import register, set_register
+from simulator.streams import FIRST_MIX, GOLDEN_GAMMA, SECOND_MIX
 
 MISSING = float("nan")
+GAMMA, FIRST, SECOND = as_signed(GOLDEN_GAMMA), as_signed(FIRST_MIX), as_signed(SECOND_MIX)
 
 
 @inlined
@@ -73,3 +76,12 @@ def draw_for(w: Record, t: Record, draw: int) -> float:
     if value == value:
         set_register(w, t, counter, count + 1)
     return value
+
+
+@inlined
+def message_base(base: int, message: int) -> int:
+    """Base of a message's draw numbers: `simulator.streams.message_base` on signed words."""
+    mixed = base + message * GAMMA
+    mixed = (mixed ^ ((mixed >> 30) & ((1 << 34) - 1))) * FIRST
+    mixed = (mixed ^ ((mixed >> 27) & ((1 << 37) - 1))) * SECOND
+    return ((mixed ^ ((mixed >> 31) & ((1 << 33) - 1))) >> 2) & ((1 << 62) - 1)

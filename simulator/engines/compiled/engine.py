@@ -13,20 +13,10 @@ from simulator.engines.compiled.requests import MOST_STARTS_AT_ONCE
 from simulator.engines.compiled.state import Memory, Sizes
 from simulator.errors import UsageError
 from simulator.program.program import Program
-from simulator.program.stations import External
 from simulator.records import Records
 from simulator.streams import Streams
 
-__all__ = ["MOST_STARTS_AT_ONCE", "TooDeepError", "can_run", "simulate"]
-
-
-class TooDeepError(UsageError):
-    """Messages that send messages go deeper than this engine numbers their draws."""
-
-
-def can_run(program: Program) -> bool:
-    """Whether the engine has all of a Program's stations: all but a user's own process."""
-    return not any(isinstance(station, External) for station in program.stations)
+__all__ = ["MOST_STARTS_AT_ONCE", "simulate"]
 
 
 def simulate(
@@ -41,7 +31,7 @@ def simulate(
 
     Raises `UsageError` for a Program with a user's own process, and where time stands still.
     """
-    if not can_run(program):
+    if program.has_processes:
         raise UsageError("the compiled engine runs no process of your own: use the engine simpy")
     sizes = sizes or Sizes()
     memory = Memory(program, Streams(seed, replication), duration, windows, sizes)
@@ -68,7 +58,6 @@ def _run(memory: Memory, budget: int) -> None:
         Status.GROW_ENTRIES: memory.more_entries,
         Status.GROW_ROWS: memory.more_rows,
         Status.SPINNING: lambda: _spinning(memory),
-        Status.TOO_DEEP: _too_deep,
     }
     while status := run(address, budget):
         services[status]()
@@ -77,10 +66,6 @@ def _run(memory: Memory, budget: int) -> None:
 def _spinning(memory: Memory) -> None:
     name = memory.program.workloads[int(memory.w["asked"])].name
     raise UsageError(f"workloads.{name}: its users send requests that end at once and do not think: time stands still")
-
-
-def _too_deep() -> None:
-    raise TooDeepError("messages that send messages go too deep for the compiled engine: use the engine simpy")
 
 
 def _records(memory: Memory, seed: int, replication: int, duration: float) -> Records:

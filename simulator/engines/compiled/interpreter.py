@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.balancers import choose
-from simulator.engines.compiled.draws_at import draw_for
+from simulator.engines.compiled.draws_at import draw_for, message_base
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
 from simulator.engines.compiled.pointers import (
     Record,
@@ -38,9 +38,6 @@ from simulator.engines.compiled.tokens import (
 from simulator.engines.compiled.unwinding import branch_ended, fail
 from simulator.records import COMPLETED
 
-DRAW_NUMBERS_PER_MESSAGE = 1 << 20
-DEEPEST = 1 << 42  # a base beyond which a message's draw numbers would not fit 64 bits
-
 VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
@@ -48,7 +45,6 @@ SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY),
 SERVERS, SHARING, POOL, BATCH = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL), int(Kind.BATCH)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
-TOO_DEEP = int(Status.TOO_DEEP)
 
 
 @inlined
@@ -225,13 +221,8 @@ def _own_frame(w: Record, t: Record, child: int, counter: int) -> None:
     for i in range(workload_at(w.workloads, t.workload).frame_size):
         set_register(w, c, i, register(w, t, i))
     if counter != NONE:
-        set_register(w, c, 0, (register(w, t, 0) + register(w, t, counter)) * DRAW_NUMBERS_PER_MESSAGE)
+        set_register(w, c, 0, message_base(register(w, t, 0), register(w, t, counter)))
         set_register(w, t, counter, register(w, t, counter) + 1)
-
-
-@inlined
-def _too_deep(w: Record, t: Record, counter: int, branches: int) -> bool:
-    return counter != NONE and register(w, t, 0) + register(w, t, counter) + branches > DEEPEST
 
 
 @compiled
@@ -239,8 +230,6 @@ def _fork(w: Record, t: Record, token: int, instruction: Record) -> int:
     branches, counter = instruction.size, instruction.counter
     if w.free_tokens < branches:
         return GROW_TOKENS
-    if instruction.flag and _too_deep(w, t, counter, branches):
-        return TOO_DEEP
     t.pc += 1
     t.need = instruction.argument
     t.detaches = instruction.flag
@@ -269,8 +258,6 @@ def _fork(w: Record, t: Record, token: int, instruction: Record) -> int:
 def _publish(w: Record, t: Record, token: int, instruction: Record) -> int:
     if w.free_tokens == 0:
         return GROW_TOKENS
-    if _too_deep(w, t, instruction.counter, 1):
-        return TOO_DEEP
     message = _child(w, t, instruction.target)
     _own_frame(w, t, message, instruction.counter)
     token_at(w.tokens, message).detached = 1

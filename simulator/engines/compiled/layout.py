@@ -27,7 +27,6 @@ class Status(IntEnum):
     GROW_ENTRIES = auto()
     GROW_ROWS = auto()
     SPINNING = auto()
-    TOO_DEEP = auto()
 
 
 class Op(IntEnum):

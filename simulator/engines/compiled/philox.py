@@ -6,17 +6,11 @@ Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2
 
 from __future__ import annotations
 
-from simulator.engines.compiled.pointers import high_product, inlined, set_float
+from simulator.engines.compiled.pointers import as_signed, high_product, inlined, set_float
 
 ROUNDS = 10
-
-
-def _signed(word: int) -> int:
-    return word - (1 << 64) if word >> 63 else word
-
-
-FIRST_FACTOR, SECOND_FACTOR = _signed(0xD2E7470EE14C6C93), _signed(0xCA5A826395121157)
-FIRST_WEYL, SECOND_WEYL = _signed(0x9E3779B97F4A7C15), _signed(0xBB67AE8584CAA73B)
+FIRST_FACTOR, SECOND_FACTOR = as_signed(0xD2E7470EE14C6C93), as_signed(0xCA5A826395121157)
+FIRST_WEYL, SECOND_WEYL = as_signed(0x9E3779B97F4A7C15), as_signed(0xBB67AE8584CAA73B)
 BITS_52 = (1 << 52) - 1
 STEP = 2.0**-52
 

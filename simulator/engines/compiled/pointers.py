@@ -38,6 +38,11 @@ def inlined(function: Function) -> Function:
     return decorated
 
 
+def as_signed(word: int) -> int:
+    """The signed number with the bits of an unsigned 64-bit word."""
+    return word - (1 << 64) if word >> 63 else word
+
+
 def _address(context: Any, builder: Any, base: Any, index: Any, size: int) -> Any:
     """Pointer to element `index` of an array at an address."""
     start = builder.inttoptr(base, context.get_value_type(types.voidptr))

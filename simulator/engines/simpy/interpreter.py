@@ -15,13 +15,12 @@ from simulator.engines.simpy.unwinding import release_holds
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Place
 from simulator.program.program import Draw
-from simulator.streams import Stream
+from simulator.streams import Stream, message_base
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
 
 Step = Callable[[Token], bool]
-DRAW_NUMBERS_PER_MESSAGE = 1 << 20
 
 
 class Passing:
@@ -187,7 +186,7 @@ class Interpreter:
         """A copy of the frame whose draws no other copy shares."""
         frame = list(token.frame)
         if counter != NO_REGISTER:
-            frame[0] = (token.frame[0] + token.frame[counter]) * DRAW_NUMBERS_PER_MESSAGE
+            frame[0] = message_base(token.frame[0], token.frame[counter])
             token.frame[counter] += 1
         return frame
 
