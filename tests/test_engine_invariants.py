@@ -15,7 +15,7 @@ from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
 from simulator.model.lowering import lower
 from simulator.model.system import System
-from simulator.program.stations import Bucket, Pool, Servers, Sharing, Store
+from simulator.program.stations import Breaker, Bucket, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
 
@@ -95,6 +95,9 @@ def check_station(spec, fields):
         case Store():
             assert fields["arrivals"] == fields["completions"] >= fields["hits"]
             assert fields["present"] <= spec.capacity
+        case Breaker():
+            assert fields["arrivals"] == gone + fields["present"]
+            assert fields["busy_area"] <= DURATION
         case Pool():
             assert fields["arrivals"] == gone + fields["present"]
             assert fields["busy_area"] <= spec.capacity * DURATION * (1 + 1e-9)
@@ -105,7 +108,7 @@ def check_station(spec, fields):
     if most:
         assert fields["busy_area"] <= most() * DURATION * (1 + 1e-9)
     if isinstance(spec, Bucket):
-        assert fields["delivered"] <= (spec.burst + spec.rate * DURATION) * (1 + 1e-9)
+        assert fields["delivered"] <= spec.keys * (spec.burst + spec.rate * DURATION) * (1 + 1e-9)
 
 
 def check_samples_only_grow(records):

@@ -4,8 +4,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
 
 - Nothing fails: no time-out fires, no queue is full, so handlers and their retries do not run. A `Fail` that the
   request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing follows it.
-- A balancer sends equal shares to its replicas. Replicas need not be spread equally over hosts: a resource
-  saturates with its busiest instance.
+- A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike.
+  Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
 - Loops run for their mean count; how a random count is rounded is ignored.
 - A pool's units are held for as long as the code between acquiring and releasing takes when nobody waits, which
@@ -35,7 +35,7 @@ from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_rat
 from simulator.distributions import Constant, Discrete, Distribution, Zipf
 from simulator.program import instructions as ops
 from simulator.program.program import Entry, Program, Users, Workload
-from simulator.program.stations import Batch, Eviction, Sharing, Station, Store, capacity_of
+from simulator.program.stations import Batch, Breaker, Eviction, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -331,7 +331,7 @@ class _Step(NamedTuple):
 class _Hold:
     """Units of pools that a token holds, on top of others."""
 
-    stations: tuple[int, ...]
+    place: ops.Place
     units: float
     below: _Hold | None
 
@@ -344,8 +344,9 @@ class _Path:
         self.flow: dict[int, float] = {start: 1.0}
         self._holds: dict[int, _Hold | None] = {start: None}
         self._last = start
-        self._visits: dict[tuple[int, ...], float] = {}
-        self._demand: dict[tuple[int, ...], float] = {}
+        self._visits: dict[ops.Place, float] = {}
+        self._demand: dict[ops.Place, float] = {}
+        self._weights: dict[int, tuple[float, ...]] = {}  # of the replicas that a register's number is chosen from
         self._follow(start)
         self.visits = self._by_station(self._visits)
         self.demand = self._by_station(self._demand)
@@ -376,35 +377,44 @@ class _Path:
     def _occupy(self, held: _Hold | None, time: float) -> None:
         """Add the time that passes to the demand of all that is held."""
         while held is not None and time > 0.0:
-            _add(self._demand, held.stations, time * held.units)
+            _add(self._demand, held.place, time * held.units)
             held = held.below
 
     def _use(self, instruction: ops.Instruction, executions: float, held: _Hold | None) -> _Hold | None:
         """Count a visit; returns what is held afterwards."""
         match instruction:
             case ops.Acquire():
-                _add(self._visits, instruction.place.stations, executions)
-                return _Hold(instruction.place.stations, self.reading.mean(instruction.amount), held)
+                _add(self._visits, instruction.place, executions)
+                return _Hold(instruction.place, self._units(instruction), held)
             case ops.Release():
                 return held.below if held is not None else None
             case ops.Work() | ops.TakeTokens():
-                _add(self._visits, instruction.place.stations, executions)
-                _add(self._demand, instruction.place.stations, executions * self.reading.asked(instruction))
+                _add(self._visits, instruction.place, executions)
+                _add(self._demand, instruction.place, executions * self.reading.asked(instruction))
             case ops.Lookup():
-                _add(self._visits, instruction.place.stations, executions)
-                _add(self._demand, instruction.place.stations, executions)
+                _add(self._visits, instruction.place, executions)
+                _add(self._demand, instruction.place, executions)
+            case ops.Select():
+                self._weights[instruction.register] = self.reading.program.balancers[instruction.balancer].weights
         return held
 
-    def _by_station(self, totals: dict[tuple[int, ...], float]) -> Floats:
-        """Spread what goes to places equally over their stations."""
+    def _units(self, instruction: ops.Acquire) -> float:
+        """Units that are held; a breaker's permit is none."""
+        is_breaker = isinstance(self.reading.program.stations[instruction.place.stations[0]], Breaker)
+        return 0.0 if is_breaker else self.reading.mean(instruction.amount)
+
+    def _by_station(self, totals: dict[ops.Place, float]) -> Floats:
+        """Spread what goes to places over their stations, equally or by the weights of their replicas."""
         values = np.zeros(len(self.reading.program.stations))
-        for stations, total in totals.items():
-            np.add.at(values, list(stations), total / len(stations))
+        for place, total in totals.items():
+            weights = self._weights.get(place.register) or (1.0,) * len(place.stations)
+            shares = np.array(weights) / math.fsum(weights)
+            np.add.at(values, list(place.stations), total * shares)
         return values
 
 
-def _add(totals: dict[tuple[int, ...], float], stations: tuple[int, ...], amount: float) -> None:
-    totals[stations] = totals.get(stations, 0.0) + amount
+def _add(totals: dict[ops.Place, float], place: ops.Place, amount: float) -> None:
+    totals[place] = totals.get(place, 0.0) + amount
 
 
 class _Reading:
@@ -486,6 +496,10 @@ class _Reading:
         weights = _probabilities(self.program.draws[instruction.draw].distribution).tolist()
         return _Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
 
+    def _switch(self, instruction: ops.Switch, pc: int) -> _Step:
+        share = 1.0 / len(instruction.targets)
+        return _Step(onward=tuple((target, share) for target in instruction.targets))
+
     def _jump(self, instruction: ops.Jump, pc: int) -> _Step:
         return _Step(onward=((instruction.target, 1.0),))
 
@@ -514,6 +528,7 @@ class _Reading:
 
 _READERS: dict[type[ops.Instruction], str] = {
     ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
+    ops.Switch: "switch",
     ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
     ops.Fail: "stop", ops.Retry: "stop",
 }  # fmt: skip

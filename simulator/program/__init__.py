@@ -17,7 +17,8 @@ Rules that fix a trajectory:
 5. Sharing keeps a virtual time V, the work that every job present has received, advanced on each change by
    `(now - last) * (capacity(n) / n)`, set to the leaving job's mark when a job completes, and to 0 when the station
    empties.
-6. A pool grants its queue in strict order: a large request at its head holds back small ones behind it.
+6. A pool grants its queue in strict order: a large request at its head holds back small ones behind it. Where the
+   head has waited too long, it leaves, to fail when its turn in the ready queue comes, and the next one is looked at.
 7. When a scope's timer fires, or a failure reaches the scope: the token's branches are cancelled in order, then it
    leaves its station, then units are released in reverse order of acquisition, then its handler runs.
 8. A draw is a function of (seed, replication, stream name, request number, draw number) only.

@@ -32,7 +32,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Acquire:
-    """Take `amount` units of a pool, waiting for them; they are held until the matching `Release`."""
+    """Take `amount` units of a pool, waiting for them, or a breaker's permit; held until the matching `Release`."""
 
     place: Place
     component: int
@@ -54,10 +54,19 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class TakeTokens:
-    """Take `amount` tokens from a bucket: go on, wait, or fail with `rate limited`."""
+    """Take `amount` tokens from a bucket, the one of the key in `key_register`: go on, wait, or fail `rate limited`."""
 
     place: Place
     component: int
+    amount: int
+    key_register: int = NO_REGISTER
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """Add `amount` tokens to a retry budget."""
+
+    place: Place
     amount: int
 
 
@@ -67,6 +76,14 @@ class DrawInto:
 
     register: int
     draw: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumberInto:
+    """Put the request's number modulo `modulus` into a register: of a closed workload of that many users, the user."""
+
+    register: int
+    modulus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +108,14 @@ class Choose:
     """Jump to `targets[draw]`."""
 
     draw: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """Jump to `targets[frame[register]]`."""
+
+    register: int
     targets: tuple[int, ...]
 
 
@@ -183,7 +208,8 @@ class EndScope:
 class Retry:
     """In a handler: fail again after `len(delays)` retries, else wait the back-off and jump to `target`.
 
-    The k-th retry waits `delays[k - 1] * (1 - jitter * u)` seconds, u being the draw.
+    The k-th retry waits `delays[k - 1] * (1 - jitter * u)` seconds, u being the draw. Where there is a `budget`
+    and it has no token left for the retry, the token fails again too.
     """
 
     register: int
@@ -192,6 +218,7 @@ class Retry:
     jitter: float
     draw: int
     target: int
+    budget: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +234,6 @@ class End:
 
 
 Instruction = (
-    Work | Acquire | Release | Delay | TakeTokens | DrawInto | Lookup | Insert | Choose | Jump | Fork | Publish
-    | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
+    Work | Acquire | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | Lookup | Insert | Choose | Switch
+    | Jump | Fork | Publish | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
 )  # fmt: skip

@@ -10,8 +10,8 @@ from simulator.program.arrivals import Arrivals
 from simulator.program.instructions import NO_REGISTER, Instruction
 from simulator.program.stations import External, Station
 
-TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT = range(5)
-REASONS = ("timeout", "queue full", "rate limited", "deadline", "does not fit")
+TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT, WAITED_TOO_LONG, CIRCUIT_OPEN = range(7)
+REASONS = ("timeout", "queue full", "rate limited", "deadline", "does not fit", "waited too long", "circuit open")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +32,15 @@ class Policy(StrEnum):
 
     Round robin goes through the replicas in order. Least outstanding takes the replica with the fewest requests
     in service and waiting, the next in round-robin order among equals. Power of two does so among two at random.
+    Weighted is NGINX's smooth weighted round robin: every replica's credit grows by its weight, the one with the most
+    credit (the first of equals) is taken, and pays the sum of all weights.
     """
 
     ROUND_ROBIN = "round_robin"
     RANDOM = "random"
     LEAST_OUTSTANDING = "least_outstanding"
     POWER_OF_TWO = "power_of_two"
+    WEIGHTED = "weighted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ class Balancer:
 
     policy: Policy
     pools: tuple[int, ...]
+    weights: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,21 +57,65 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """`capacity` units that tokens acquire, hold across other instructions, and release; strict FIFO queue."""
+    """`capacity` units that tokens acquire, hold across other instructions, and release; one queue in strict order.
+
+    A token whose turn comes more than `wait_limit` seconds (None: no limit) after it joined the queue fails with
+    `waited too long` instead of being granted, where the queue has not been empty for `standing` seconds by then.
+    """
 
     resource: str
     capacity: float
     queue_limit: int | None = None
+    discipline: Discipline = Discipline.FIFO
+    wait_limit: float | None = None
+    standing: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Token bucket: `rate` tokens a second up to `burst`, full at time 0; an empty one rejects, or waits FIFO."""
+    """Token bucket: `rate` tokens a second up to `burst`, full at time 0; an empty one rejects, or waits FIFO.
+
+    With `keys` above 1 it is as many buckets, of which a token takes from number key modulo `keys`; they reject.
+    """
 
     resource: str
     rate: float
     burst: float
     waits: bool = False
+    keys: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Circuit breaker: lets tokens pass, and stops that for a while when too many of them fail.
+
+    A token that passes holds a permit until it reports: a success where it releases the permit, a failure where the
+    permit is taken from it by a failure or time-out, and nothing where the token is cancelled.
+
+    Closed: all pass. Of the last `window` reports, when there are at least `least`, a share of `failure_share` or more
+    failures opens it. Open: all fail with `circuit open`, until `open_time` seconds have passed; the first to come then
+    makes it half-open. Half-open: `trials` tokens may pass, the others fail; a failure opens it again, and `trials`
+    successes close it, with no reports. Reports of those who passed before the last change of state do not count.
+    """
+
+    resource: str
+    window: int
+    least: int
+    failure_share: float
+    open_time: float
+    trials: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Retry budget: a retry takes one token of it, or is not made; `Deposit` and `rate` a second add, up to `burst`.
+
+    It is full at time 0.
+    """
+
+    resource: str
+    rate: float
+    burst: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +151,7 @@ class External:
     name: str
 
 
-Station = Servers | Sharing | Pool | Bucket | Store | Batch | External
+Station = Servers | Sharing | Pool | Bucket | Store | Batch | Breaker | Budget | External
 
 
 def capacity_of(station: Station) -> float:
@@ -121,7 +165,7 @@ def capacity_of(station: Station) -> float:
             return max(station.capacity)
         case Pool():
             return station.capacity
-        case Bucket():
+        case Bucket(keys=1):
             return station.rate
-        case Store() | External():
+        case Bucket() | Breaker() | Budget() | Store() | External():
             return float("inf")

@@ -17,8 +17,19 @@ from simulator.engines.compiled.stations.servers import DISCIPLINES
 from simulator.engines.compiled.stations.store import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
-from simulator.program.program import Policy, Program, Users, Workload
-from simulator.program.stations import Batch, Bucket, Discipline, Pool, Servers, Sharing, Station, Store
+from simulator.program.program import Balancer, Program, Users, Workload
+from simulator.program.stations import (
+    Batch,
+    Breaker,
+    Bucket,
+    Budget,
+    Discipline,
+    Pool,
+    Servers,
+    Sharing,
+    Station,
+    Store,
+)
 
 Table = NDArray[Any]
 Fields = dict[str, int | float]
@@ -62,9 +73,7 @@ class Encoder:
         return Tables(
             code=_records(layout.INSTRUCTION, [self._instruction(each) for each in program.instructions]),
             draws=_records(layout.DRAW, [_draw(each.distribution, each.counter) for each in program.draws]),
-            balancers=_records(
-                layout.BALANCER, [self._balancer(each.policy, each.pools) for each in program.balancers]
-            ),
+            balancers=_records(layout.BALANCER, [self._balancer(each) for each in program.balancers]),
             stations=_records(layout.STATION, [self._station(each) for each in program.stations]),
             workloads=_records(
                 layout.WORKLOAD,
@@ -76,7 +85,8 @@ class Encoder:
             numbers=np.array([*self.numbers, 0.0]),
         )
 
-    def _list(self, values: tuple[int, ...]) -> int:
+    def list(self, values: tuple[int, ...]) -> int:
+        """Keep a list of integers; returns where it starts."""
         self.table.extend(values)
         return len(self.table) - len(values)
 
@@ -91,7 +101,7 @@ class Encoder:
         """Where a visit goes."""
         if place.register == NO_REGISTER:
             return {"register": NONE, "place": place.stations[0]}
-        return {"register": place.register, "place": self._list(place.stations)}
+        return {"register": place.register, "place": self.list(place.stations)}
 
     def amount(self, draw: int) -> Fields:
         """What an instruction draws; a constant is written into it."""
@@ -103,7 +113,12 @@ class Encoder:
     def visit(self, instruction: ops.Work | ops.Acquire | ops.TakeTokens) -> Fields:
         """A visit of a station."""
         amount, place = self.amount(instruction.amount), self.place(instruction.place)
-        return {"op": Op.VISIT, "component": 2 * instruction.component, **amount, **place}
+        key = instruction.key_register if isinstance(instruction, ops.TakeTokens) else NONE
+        return {"op": Op.VISIT, "component": 2 * instruction.component, "argument": key, **amount, **place}
+
+    def deposit(self, instruction: ops.Deposit) -> Fields:
+        """An addition to a retry budget."""
+        return {"op": Op.DEPOSIT, **self.amount(instruction.amount), **self.place(instruction.place)}
 
     def delay(self, instruction: ops.Delay) -> Fields:
         """A delay."""
@@ -116,12 +131,12 @@ class Encoder:
 
     def choose(self, instruction: ops.Choose) -> Fields:
         """A random jump."""
-        return {"op": Op.CHOOSE, "list": self._list(instruction.targets), **self.amount(instruction.draw)}
+        return {"op": Op.CHOOSE, "list": self.list(instruction.targets), **self.amount(instruction.draw)}
 
     def fork(self, instruction: ops.Fork) -> Fields:
         """A fork."""
         return {
-            "op": Op.FORK, "list": self._list(instruction.targets), "size": len(instruction.targets),
+            "op": Op.FORK, "list": self.list(instruction.targets), "size": len(instruction.targets),
             "argument": instruction.need, "flag": instruction.detach, "counter": instruction.counter,
         }  # fmt: skip
 
@@ -142,14 +157,19 @@ class Encoder:
 
     def retry(self, instruction: ops.Retry) -> Fields:
         """A retry: its list of numbers is the jitter and the delays."""
+        budget: Fields = {} if instruction.budget is None else {"flag": 1, **self.place(instruction.budget)}
         return {
             "op": Op.RETRY, "component": 2 * instruction.component, "argument": instruction.register,
             "size": len(instruction.delays), "list": self._number_list((instruction.jitter, *instruction.delays)),
-            "target": instruction.target, **self.amount(instruction.draw),
+            "target": instruction.target, **self.amount(instruction.draw), **budget,
         }  # fmt: skip
 
-    def _balancer(self, policy: Policy, pools: tuple[int, ...]) -> Fields:
-        return {"policy": POLICIES[policy], "count": len(pools), "pools": self._list(pools), "position": len(pools) - 1}
+    def _balancer(self, spec: Balancer) -> Fields:
+        count = len(spec.pools)
+        fields: Fields = {"policy": POLICIES[spec.policy], "count": count, "pools": self.list(spec.pools)}
+        credits = (0.0,) * len(spec.weights)
+        weights = self._number_list((*spec.weights, *credits))
+        return {**fields, "position": count - 1, "weights": weights, "total": sum(spec.weights)}
 
     def _queue(self, levels: int) -> int:
         self.queues += levels
@@ -168,16 +188,26 @@ class Encoder:
                     "kind": Kind.SHARING, "rates": self._number_list((0.0, *capacity)), "most": len(capacity),
                     "alone": capacity[0], "root": NONE,
                 }  # fmt: skip
-            case Pool(_, units, limit):
+            case Pool(_, units, limit, discipline, wait_limit, standing):
+                levels = len(self.levels) if discipline is Discipline.PRIORITY else 1
                 return {
-                    "kind": Kind.POOL, "capacity": units, "queue": self._queue(1),
-                    "limit": NONE if limit is None else limit,
+                    "kind": Kind.POOL, "capacity": units, "discipline": DISCIPLINES[discipline],
+                    "queue": self._queue(levels), "limit": NONE if limit is None else limit,
+                    "wait_limit": NONE if wait_limit is None else wait_limit, "standing": standing,
                 }  # fmt: skip
-            case Bucket(_, rate, burst, waits):
+            case Bucket(_, rate, burst, waits, keys):
                 return {
                     "kind": Kind.BUCKET, "rate": rate, "burst": burst, "level": burst, "waits": waits,
-                    "queue": self._queue(1),
+                    "queue": self._queue(1), "keys": keys,
+                    "taken": self._number_list((0.0,) * (2 * keys)) if keys > 1 else 0,
                 }  # fmt: skip
+            case Breaker(_, window, least, failure_share, open_time, trials):
+                return {
+                    "kind": Kind.BREAKER, "window": window, "reports": self._number_list((0.0,) * window),
+                    "least": least, "failure_share": failure_share, "open_time": open_time, "trials_most": trials,
+                }  # fmt: skip
+            case Budget(_, rate, burst):
+                return {"kind": Kind.BUDGET, "rate": rate, "burst": burst, "level": burst}
             case Store(_, entries, eviction, time_to_live):
                 self.stores += 1
                 return {
@@ -195,7 +225,7 @@ class Encoder:
         think = workload.source.think if isinstance(workload.source, Users) else NONE
         return {
             "users": _users(workload), "first_user": first_user, "think": think, "choice": workload.choice,
-            "entries": self._list(tuple(entry.pc for entry in workload.entries)),
+            "entries": self.list(tuple(entry.pc for entry in workload.entries)),
             "entry_count": len(workload.entries), "frame_size": workload.frame_size,
             "components": len(workload.components), "level": self.levels.index(workload.priority),
             "first": NONE, "end": NONE,
@@ -208,6 +238,9 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.TakeTokens: Encoder.visit,
     ops.Release: lambda encoder, it: {"op": Op.RELEASE},
     ops.Delay: Encoder.delay,
+    ops.Deposit: Encoder.deposit,
+    ops.NumberInto: lambda encoder, it: {"op": Op.NUMBER_INTO, "argument": it.register, "size": it.modulus},
+    ops.Switch: lambda encoder, it: {"op": Op.SWITCH, "argument": it.register, "list": encoder.list(it.targets)},
     ops.DrawInto: lambda encoder, it: {"op": Op.DRAW_INTO, "argument": it.register, **encoder.amount(it.draw)},
     ops.Lookup: Encoder.lookup,
     ops.Insert: lambda encoder, it: {"op": Op.INSERT, "argument": it.key_register, **encoder.place(it.place)},

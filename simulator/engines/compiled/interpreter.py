@@ -23,7 +23,9 @@ from simulator.engines.compiled.pointers import (
     workload_at,
 )
 from simulator.engines.compiled.requests import end_request
-from simulator.engines.compiled.stations import batch, bucket, pool, servers, sharing, store
+from simulator.engines.compiled.stations import batch, breaker, bucket, budget, pool, servers, sharing, store
+from simulator.engines.compiled.stations.breaker import SUCCESS
+from simulator.engines.compiled.stations.holds import release_holds
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON
 from simulator.engines.compiled.tokens import (
     close_scope,
@@ -42,7 +44,9 @@ VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
-SERVERS, SHARING, POOL, BATCH = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL), int(Kind.BATCH)
+SWITCH, NUMBER_INTO, DEPOSIT = int(Op.SWITCH), int(Op.NUMBER_INTO), int(Op.DEPOSIT)
+SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
+BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
 
@@ -59,7 +63,7 @@ def step(w: Record, token: int) -> int:
         return _delay(w, t, token, instruction)
     if op == RELEASE:
         t.pc += 1
-        pool.release_holds(w, token, t.holds - 1)
+        release_holds(w, token, t.holds - 1, SUCCESS)
         return GOES_ON
     return _other(w, token, op)
 
@@ -82,7 +86,7 @@ def _place(w: Record, t: Record, instruction: Record) -> int:
 def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     station = _place(w, t, instruction)
     kind = station_at(w.stations, station).kind
-    if kind == POOL and w.free_hold == NONE:
+    if kind in (POOL, BREAKER) and w.free_hold == NONE:
         return GROW_HOLDS
     if kind == BATCH and not batch.can_start(w, station):
         return NEED_DRAW
@@ -96,11 +100,16 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     elif kind == SHARING:
         entered = sharing.enter(w, station, token, amount, component)
     elif kind == POOL:
-        entered = pool.enter(w, station, token, amount, component)
+        entered = pool.enter(w, station, token, amount, component, workload_at(w.workloads, t.workload).level)
     elif kind == BATCH:
         entered = batch.enter(w, station, token, amount, component)
-    else:
+    elif kind == BREAKER:
+        entered = breaker.enter(w, station, token, component)
+    elif instruction.argument == NONE:
         entered = bucket.enter(w, station, token, amount, component)
+    else:
+        key = register(w, t, instruction.argument)
+        entered = bucket.enter_of_key(w, station, token, amount, component, key)
     if entered < 0:
         return entered
     station_at(w.stations, station).rejections += 1
@@ -150,7 +159,18 @@ def _other(w: Record, token: int, op: int) -> int:
 @inlined
 def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
     """Draw a key, look it up, put it in, or choose a way."""
-    if op == DRAW_INTO:
+    if op == SWITCH:
+        t.pc = integer_at(w.table, instruction.list + register(w, t, instruction.argument))
+    elif op == NUMBER_INTO:
+        set_register(w, t, instruction.argument, t.number % instruction.size)
+        t.pc += 1
+    elif op == DEPOSIT:
+        value = _amount(w, t, instruction)
+        if value != value:
+            return NEED_DRAW
+        budget.deposit(w, _place(w, t, instruction), value)
+        t.pc += 1
+    elif op == DRAW_INTO:
         value = _amount(w, t, instruction)
         if value != value:
             return NEED_DRAW
@@ -293,11 +313,13 @@ def _scope(w: Record, t: Record, token: int, instruction: Record) -> int:
 @compiled
 def _retry(w: Record, t: Record, token: int, instruction: Record) -> int:
     retries = register(w, t, instruction.argument)
-    if retries >= instruction.size:
+    if retries >= instruction.size or (instruction.flag and not budget.allows(w, _place(w, t, instruction))):
         return GOES_ON if fail(w, token, t.reason) else BLOCKS
     uniform = _amount(w, t, instruction)
     if uniform != uniform:
         return NEED_DRAW
+    if instruction.flag:
+        budget.spend(w, _place(w, t, instruction))
     jitter = float_at(w.numbers, instruction.list)
     delay = float_at(w.numbers, instruction.list + 1 + retries)
     set_register(w, t, instruction.argument, retries + 1)

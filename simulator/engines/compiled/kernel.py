@@ -20,7 +20,7 @@ from simulator.engines.compiled.requests import FIRST_ARRIVAL, OK, arrive, sampl
 from simulator.engines.compiled.stations import batch, bucket, sample, servers, sharing
 from simulator.engines.compiled.stations.station import BLOCKS
 from simulator.engines.compiled.tokens import complete_passing, next_woken
-from simulator.engines.compiled.unwinding import expire
+from simulator.engines.compiled.unwinding import expire, refuse
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS
 
 DONE, CHECK, GROW_ROWS = int(Status.DONE), int(Status.CHECK), int(Status.GROW_ROWS)
@@ -41,6 +41,9 @@ def advance(address: int, budget: int) -> int:
             return GROW_ROWS
         if w.running == NONE:
             w.running = next_woken(w)
+            if w.running != NONE and token_at(w.tokens, w.running).refused and not refuse(w, w.running):
+                w.running = NONE
+                continue
         if w.running == NONE:
             if w.hole:
                 heap.close_hole(w)

@@ -39,6 +39,9 @@ class Op(IntEnum):
     LOOKUP = auto()
     INSERT = auto()
     CHOOSE = auto()
+    SWITCH = auto()
+    NUMBER_INTO = auto()
+    DEPOSIT = auto()
     JUMP = auto()
     FORK = auto()
     PUBLISH = auto()
@@ -62,6 +65,8 @@ class Kind(IntEnum):
     BUCKET = auto()
     STORE = auto()
     BATCH = auto()
+    BREAKER = auto()
+    BUDGET = auto()
 
 
 PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
@@ -117,7 +122,13 @@ DRAW = np.dtype(
 
 LATER_TAG = np.dtype([("block", "i8"), ("draw", "i8"), ("number", "i8")], align=True)
 
-BALANCER = np.dtype([("policy", "i4"), ("count", "i4"), ("pools", "i4"), ("position", "i4")], align=True)
+BALANCER = np.dtype(
+    [
+        ("policy", "i4"), ("count", "i4"), ("pools", "i4"), ("position", "i4"),
+        ("weights", "i4"), ("total", "f8"),  # where the weights start among the numbers, followed by the credits
+    ],
+    align=True,
+)  # fmt: skip
 
 STATION = np.dtype(
     [
@@ -129,8 +140,15 @@ STATION = np.dtype(
         # Sharing: the table of rates starts at `rates`; `root` is the job to leave next.
         ("rates", "i8"), ("most", "i8"), ("alone", "f8"), ("virtual", "f8"), ("changed", "f8"), ("order", "i8"),
         ("owed", "f8"), ("root", "i8"), ("share", "f8"),
-        ("capacity", "f8"), ("used", "f8"),
+        # Pool: `filled` is when its queue was last empty; a wait limit below 0 is none.
+        ("capacity", "f8"), ("used", "f8"), ("wait_limit", "f8"), ("standing", "f8"), ("filled", "f8"),
+        # Bucket: with `keys`, each has two numbers from `taken` on: the tokens that were missing, and when.
         ("rate", "f8"), ("burst", "f8"), ("level", "f8"), ("refilled", "f8"), ("waits", "i8"), ("timed", "i8"),
+        ("keys", "i8"), ("taken", "i8"),
+        # Breaker: a ring of reports (1 is a failure) of `window` numbers from `reports` on.
+        ("state", "i8"), ("changes", "i8"), ("opened", "f8"), ("window", "i8"), ("reports", "i8"), ("reported", "i8"),
+        ("oldest", "i8"), ("failures", "i8"), ("least", "i8"), ("failure_share", "f8"), ("open_time", "f8"),
+        ("trials_most", "i8"), ("trials", "i8"), ("successes", "i8"),
         # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.
         ("entries_most", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
         ("first", "i8"), ("end", "i8"), ("uses", "i8"), ("row", "i8"),
@@ -149,6 +167,7 @@ TOKEN = np.dtype(
         # Neighbours in a queue; in a sharing station the pairing heap's siblings, and the first child.
         ("before", "i4"), ("after", "i4"), ("child", "i4"), ("level", "i4"), ("mark", "f8"), ("order", "i8"),
         ("scope", "i4"), ("hold", "i4"), ("holds", "i4"), ("reserved", "i4"),
+        ("refused", "i4"),  # one more than the reason for which it is to fail when its turn comes; 0: it goes on
         ("alive", "i4"), ("woken", "i4"), ("detached", "i4"), ("detaches", "i4"), ("reason", "i4"), ("need", "i4"),
         ("parent", "i4"), ("first_branch", "i4"), ("last_branch", "i4"), ("branches", "i4"),
         ("previous", "i4"), ("next", "i4"),  # siblings

@@ -37,7 +37,7 @@ def new_token(w: Record, pc: int, components: int) -> int:
     t.scope = t.hold = t.reserved = NONE
     t.holds = 0
     t.alive = 1
-    t.woken = t.detached = t.is_root = 0
+    t.woken = t.detached = t.is_root = t.refused = 0
     t.parent = t.first_branch = t.last_branch = NONE
     t.branches = 0
     t.reason = 0
@@ -152,6 +152,17 @@ def new_hold(w: Record) -> int:
     hold = w.free_hold
     w.free_hold = hold_at(w.holds, hold).below
     return hold  # type: ignore[no-any-return]
+
+
+@inlined
+def hold(w: Record, t: Record, record: int, station: int, amount: float) -> None:
+    """Let a token hold something of a station, on top of what it holds."""
+    h = hold_at(w.holds, record)
+    h.station = station
+    h.amount = amount
+    h.below = t.hold
+    t.hold = record
+    t.holds += 1
 
 
 @inlined

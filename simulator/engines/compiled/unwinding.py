@@ -15,7 +15,8 @@ from simulator.engines.compiled.pointers import (
 )
 from simulator.engines.compiled.requests import end_request
 from simulator.engines.compiled.stations import withdraw
-from simulator.engines.compiled.stations.pool import release_holds
+from simulator.engines.compiled.stations.breaker import CANCELLED, FAILURE
+from simulator.engines.compiled.stations.holds import release_holds
 from simulator.engines.compiled.tokens import close_scope, free_token, wake
 
 
@@ -35,7 +36,7 @@ def fail(w: Record, token: int, reason: int) -> bool:
                 return True
             wake(w, failed)
             return False
-        release_holds(w, failed, 0)
+        release_holds(w, failed, 0, FAILURE)
         parent = t.parent
         if parent == NONE:
             if not t.detached:
@@ -50,6 +51,15 @@ def fail(w: Record, token: int, reason: int) -> bool:
         _abandon_branches(w, parent)
         _adopt_times(w, parent, failed)
         failed = parent
+
+
+@compiled
+def refuse(w: Record, token: int) -> bool:
+    """Let a woken token fail that a station has refused; True where it goes on in a handler."""
+    t = token_at(w.tokens, token)
+    reason = t.refused - 1
+    t.refused = 0
+    return fail(w, token, reason)
 
 
 @compiled
@@ -70,7 +80,7 @@ def expire(w: Record, scope: int) -> int:
 @compiled
 def _leave_scope(w: Record, token: int) -> None:
     s = scope_at(w.scopes, close_scope(w, token))
-    release_holds(w, token, s.holds)
+    release_holds(w, token, s.holds, FAILURE)
     token_at(w.tokens, token).pc = s.handler
 
 
@@ -146,7 +156,7 @@ def _end_cancelled(w: Record, token: int) -> None:
     t = token_at(w.tokens, token)
     while t.scope != NONE:
         close_scope(w, token)
-    release_holds(w, token, 0)
+    release_holds(w, token, 0, CANCELLED)
     free_token(w, token)
 
 

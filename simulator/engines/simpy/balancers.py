@@ -21,6 +21,8 @@ def balancer_of(engine: Engine, spec: Balancer) -> Choice:
         return _round_robin(count)
     if spec.policy is Policy.RANDOM:
         return lambda uniform: int(uniform * count)
+    if spec.policy is Policy.WEIGHTED:
+        return _weighted(spec.weights)
     pools = [pool for number in spec.pools if isinstance(pool := engine.stations[number], PoolStation)]
     if spec.policy is Policy.LEAST_OUTSTANDING:
         return _least_outstanding(pools)
@@ -34,6 +36,22 @@ def _round_robin(count: int) -> Choice:
         nonlocal position
         position = (position + 1) % count
         return position
+
+    return choose
+
+
+def _weighted(weights: tuple[float, ...]) -> Choice:
+    credits = [0.0] * len(weights)
+    total = sum(weights)
+
+    def choose(uniform: float) -> int:
+        best = 0
+        for candidate, weight in enumerate(weights):
+            credits[candidate] += weight
+            if credits[candidate] > credits[best]:
+                best = candidate
+        credits[best] -= total
+        return best
 
     return choose
 

@@ -77,8 +77,13 @@ class Engine:
         ready = self.ready
         while ready:
             token = ready.popleft()
-            if token.alive:
+            if token.alive and (token.refused is None or self._refuse(token, token.refused)):
                 self.run(token)
+
+    def _refuse(self, token: Token, reason: int) -> bool:
+        """Let a woken token fail; True where it goes on in a handler."""
+        token.refused = None
+        return self.fail(token, reason)
 
     def when(self, event: simpy.Event, action: Callable[[Any], object], argument: Any) -> None:
         """Call action(argument) when an event of a user's own process happens."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.distributions import Constant
 from simulator.engines.simpy.balancers import balancer_of
+from simulator.engines.simpy.stations.station import Outcome
 from simulator.engines.simpy.tokens import OpenScope, Token
 from simulator.engines.simpy.unwinding import release_holds
 from simulator.program import instructions as ops
@@ -19,6 +20,7 @@ from simulator.streams import Stream, message_base
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
+    from simulator.engines.simpy.stations.bucket import BucketStation
 
 Step = Callable[[Token], bool]
 
@@ -101,7 +103,7 @@ class Interpreter:
             return lambda token: only
         return lambda token: stations[token.frame[register]]
 
-    def _visit(self, instruction: ops.Work | ops.Acquire | ops.TakeTokens, following: int) -> Step:
+    def _visit(self, instruction: ops.Work | ops.Acquire, following: int) -> Step:
         amount, component = self.draws[instruction.amount], instruction.component
         station = self._station(instruction.place)
 
@@ -111,12 +113,36 @@ class Interpreter:
 
         return step
 
-    _Work = _Acquire = _TakeTokens = _visit
+    _Work = _Acquire = _visit
+
+    def _TakeTokens(self, instruction: ops.TakeTokens, following: int) -> Step:
+        register = instruction.key_register
+        amount, component = self.draws[instruction.amount], instruction.component
+        station = self._station(instruction.place)
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            bucket: BucketStation = station(token)
+            if register == NO_REGISTER:
+                return bucket.enter(token, amount(token), component)
+            return bucket.enter_of_key(token, amount(token), component, token.frame[register])
+
+        return step
+
+    def _Deposit(self, instruction: ops.Deposit, following: int) -> Step:
+        amount, station = self.draws[instruction.amount], self._station(instruction.place)
+
+        def step(token: Token) -> bool:
+            station(token).deposit(amount(token))
+            token.pc = following
+            return True
+
+        return step
 
     def _Release(self, instruction: ops.Release, following: int) -> Step:
         def step(token: Token) -> bool:
             token.pc = following
-            release_holds(token, len(token.holds) - 1)
+            release_holds(token, Outcome.SUCCESS, len(token.holds) - 1)
             return True
 
         return step
@@ -136,6 +162,14 @@ class Interpreter:
 
         def step(token: Token) -> bool:
             token.frame[register] = int(draw(token))
+            token.pc = following
+            return True
+
+        return step
+
+    def _NumberInto(self, instruction: ops.NumberInto, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.frame[instruction.register] = token.request.number % instruction.modulus
             token.pc = following
             return True
 
@@ -165,6 +199,15 @@ class Interpreter:
 
         def step(token: Token) -> bool:
             token.pc = targets[int(draw(token))]
+            return True
+
+        return step
+
+    def _Switch(self, instruction: ops.Switch, following: int) -> Step:
+        register, targets = instruction.register, instruction.targets
+
+        def step(token: Token) -> bool:
+            token.pc = targets[token.frame[register]]
             return True
 
         return step
@@ -283,10 +326,11 @@ class Interpreter:
     def _Retry(self, instruction: ops.Retry, following: int) -> Step:
         register, jitter, draw = instruction.register, instruction.jitter, self.draws[instruction.draw]
         fail, enter = self.engine.unwinder.fail, self.passing.enter
+        budget = None if instruction.budget is None else self._station(instruction.budget)
 
         def step(token: Token) -> bool:
             retries = token.frame[register]
-            if retries >= len(instruction.delays):
+            if retries >= len(instruction.delays) or (budget is not None and not budget(token).spend()):
                 return fail(token, token.reason)
             token.frame[register] = retries + 1
             token.request.retries += 1

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from simpy import Timeout
 
 if TYPE_CHECKING:
-    from simulator.engines.simpy.stations.pool import PoolStation
-    from simulator.engines.simpy.stations.station import Position
+    from simulator.engines.simpy.stations.station import Held, Position
 
 
 class Request:
@@ -40,12 +39,13 @@ class Token:
     """One thread of control of a request.
 
     `times` holds (wait, service) of each component in turn. `at` is where the token is blocked, None while it
-    runs or is about to; `since`, `amount`, `component` and `timer` belong to that place.
+    runs or is about to; `since`, `amount`, `component` and `timer` belong to that place. `refused` is the reason for
+    which a woken token is to fail, None where it goes on.
     """
 
     __slots__ = (
         "alive", "amount", "at", "branches", "component", "detached", "detaches", "frame", "holds", "mark",
-        "need", "parent", "pc", "reason", "request", "scopes", "since", "timer", "times",
+        "need", "parent", "pc", "reason", "refused", "request", "scopes", "since", "timer", "times",
     )  # fmt: skip
 
     def __init__(self, request: Request, pc: int, frame: list[int], times: list[float]) -> None:
@@ -57,11 +57,12 @@ class Token:
         self.detached = False
         self.alive = True
         self.scopes: list[OpenScope] = []
-        self.holds: list[tuple[PoolStation, float]] = []
+        self.holds: list[tuple[Held, float]] = []
         self.branches: list[Token] = []
         self.need = 0
         self.detaches = False
         self.reason = 0
+        self.refused: int | None = None
         self.at: Position | None = None
         self.since = 0.0
         self.amount = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from simulator.engines.simpy.stations.station import Outcome
 from simulator.engines.simpy.tokens import OpenScope, Token
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Unwinder:
         if token.scopes:
             self._close(token, token.scopes.pop())
             return True
-        release_holds(token)
+        release_holds(token, Outcome.FAILURE)
         token.alive = False
         if token.parent is not None:
             self._branch_failed(token, token.parent)
@@ -43,7 +44,7 @@ class Unwinder:
 
     def _close(self, token: Token, scope: OpenScope) -> None:
         self._stop_timer(scope)
-        release_holds(token, scope.holds)
+        release_holds(token, Outcome.FAILURE, scope.holds)
         token.pc = scope.handler
 
     def _stop_timer(self, scope: OpenScope) -> None:
@@ -64,7 +65,7 @@ class Unwinder:
         self._interrupt(token)
         for scope in reversed(token.scopes):
             self._stop_timer(scope)
-        release_holds(token)
+        release_holds(token, Outcome.CANCELLED)
 
     def _abandon_branches(self, token: Token) -> None:
         branches, token.branches = token.branches, []
@@ -99,11 +100,11 @@ class Unwinder:
             self.engine.wake(parent)
 
 
-def release_holds(token: Token, keep: int = 0) -> None:
+def release_holds(token: Token, outcome: Outcome, keep: int = 0) -> None:
     """Release all but the first `keep` things that a token holds, the last acquired first."""
     while len(token.holds) > keep:
-        pool, amount = token.holds.pop()
-        pool.release(amount)
+        station, amount = token.holds.pop()
+        station.release(amount, outcome)
 
 
 def adopt_times(token: Token, branch: Token) -> None:

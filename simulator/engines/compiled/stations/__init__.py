@@ -5,10 +5,11 @@ from __future__ import annotations
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import PASSING, Kind
 from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
-from simulator.engines.compiled.stations import batch, bucket, pool, servers, sharing, station
+from simulator.engines.compiled.stations import batch, breaker, bucket, pool, servers, sharing, station
 from simulator.engines.compiled.tokens import complete_passing, token_event
 
-SERVERS, SHARING, POOL, BATCH = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL), int(Kind.BATCH)
+SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
+BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 
 
 @compiled
@@ -41,6 +42,8 @@ def sample(w: Record, s: Record) -> tuple[float, float]:
         in_progress = s.owed + s.busy * sharing.virtual_now(w, s)
     elif s.kind == POOL:
         pool.account(w, s)
+    elif s.kind == BREAKER:
+        breaker.account(w, s)
     else:
         station.account(w, s)
         if s.kind == SERVERS:

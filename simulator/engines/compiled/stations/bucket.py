@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simulator.engines.compiled import heap
-from simulator.engines.compiled.pointers import Record, inlined, station_at, token_at
+from simulator.engines.compiled.pointers import Record, float_at, inlined, set_float, station_at, token_at
 from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, account, ask, join_queue, leave_queue
 from simulator.program.program import DOES_NOT_FIT, RATE_LIMITED
@@ -37,9 +37,34 @@ def enter(w: Record, station: int, token: int, amount: float, component: int) ->
 
 
 @inlined
+def enter_of_key(w: Record, station: int, token: int, amount: float, component: int, key: int) -> int:
+    """Ask for `amount` tokens of a key's bucket."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    ask(w, s, token, amount, component)
+    place = s.taken + 2 * (key % s.keys)
+    missing = float_at(w.numbers, place) - (w.now - float_at(w.numbers, place + 1)) * s.rate
+    if missing < 0.0:
+        missing = 0.0
+    if amount > s.burst:
+        return DOES_NOT_FIT
+    if missing + amount > s.burst:
+        return RATE_LIMITED
+    set_float(w.numbers, place, missing + amount)
+    set_float(w.numbers, place + 1, w.now)
+    _count(s, amount)
+    return GOES_ON
+
+
+@inlined
 def _take(s: Record, amount: float) -> None:
     level = s.level - amount
     s.level = 0.0 if level < 0.0 else level
+    _count(s, amount)
+
+
+@inlined
+def _count(s: Record, amount: float) -> None:
     s.busy_area += amount
     s.delivered += amount
     s.completions += 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from simulator.engines.compiled.layout import NONE
-from simulator.engines.compiled.pointers import Record, compiled, hold_at, inlined, station_at, token_at
+from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
 from simulator.engines.compiled.stations import queue
+from simulator.engines.compiled.stations.servers import LIFO, PRIORITY
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask, join_queue, leave_queue
-from simulator.engines.compiled.tokens import free_hold, new_hold, wake
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL
+from simulator.engines.compiled.tokens import free_hold, hold, new_hold, wake
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, WAITED_TOO_LONG
 
 
 @inlined
@@ -21,7 +22,7 @@ def account(w: Record, s: Record) -> None:
 
 
 @inlined
-def enter(w: Record, station: int, token: int, amount: float, component: int) -> int:
+def enter(w: Record, station: int, token: int, amount: float, component: int, level: int) -> int:
     """Ask for `amount` units; there must be a free record to hold them."""
     s = station_at(w.stations, station)
     account(w, s)
@@ -36,7 +37,9 @@ def enter(w: Record, station: int, token: int, amount: float, component: int) ->
     if s.limit != NONE and s.waiting >= s.limit:
         return QUEUE_FULL
     t.reserved = new_hold(w)
-    join_queue(w, s, station, token, 0)
+    if not s.waiting:
+        s.filled = w.now
+    join_queue(w, s, station, token, level if s.discipline == PRIORITY else 0)
     return BLOCKS
 
 
@@ -45,45 +48,40 @@ def _grant(w: Record, s: Record, station: int, token: int) -> None:
     t = token_at(w.tokens, token)
     s.busy += 1
     s.used += t.amount
-    hold = hold_at(w.holds, t.reserved)
-    hold.station = station
-    hold.amount = t.amount
-    hold.below = t.hold
-    t.hold = t.reserved
+    hold(w, t, t.reserved, station, t.amount)
     t.reserved = NONE
-    t.holds += 1
 
 
 @compiled
 def _grant_waiting(w: Record, station: int) -> None:
     s = station_at(w.stations, station)
     while s.waiting:
-        token = queue.head(w, s, False)
-        if not s.used + token_at(w.tokens, token).amount <= s.capacity:
+        token = queue.head(w, s, s.discipline == LIFO)
+        t = token_at(w.tokens, token)
+        if not s.used + t.amount <= s.capacity:
             break
+        waited = w.now - t.since
         leave_queue(w, s, token)
-        _grant(w, s, station, token)
+        if s.wait_limit >= 0.0 and waited > s.wait_limit and w.now - s.filled >= s.standing:
+            s.rejections += 1
+            free_hold(w, t.reserved)
+            t.reserved = NONE
+            t.refused = 1 + WAITED_TOO_LONG
+        else:
+            _grant(w, s, station, token)
         wake(w, token)
 
 
-@compiled
-def release_holds(w: Record, token: int, keep: int) -> None:
-    """Release all but the first `keep` things that a token holds, the last acquired first."""
-    t = token_at(w.tokens, token)
-    while t.holds > keep:
-        hold = t.hold
-        h = hold_at(w.holds, hold)
-        station, amount = h.station, h.amount
-        t.hold = h.below
-        t.holds -= 1
-        free_hold(w, hold)
-        s = station_at(w.stations, station)
-        account(w, s)
-        s.completions += 1
-        s.busy -= 1
-        s.used = s.used - amount if s.busy else 0.0
-        if s.waiting:
-            _grant_waiting(w, station)
+@inlined
+def release(w: Record, station: int, amount: float) -> None:
+    """Give units back and grant them to those waiting."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    s.completions += 1
+    s.busy -= 1
+    s.used = s.used - amount if s.busy else 0.0
+    if s.waiting:
+        _grant_waiting(w, station)
 
 
 @inlined

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.batch import BatchStation
+from simulator.engines.simpy.stations.breaker import BreakerStation
 from simulator.engines.simpy.stations.bucket import BucketStation
+from simulator.engines.simpy.stations.budget import BudgetStation
 from simulator.engines.simpy.stations.external import ExternalStation, Serve
 from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.engines.simpy.stations.servers import ServersStation
@@ -15,7 +17,7 @@ from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.stations.store import StoreStation
 from simulator.errors import UsageError
 from simulator.program import stations as specs
-from simulator.program.stations import Batch, Bucket, External, Pool, Servers, Sharing, Store
+from simulator.program.stations import Batch, Breaker, Bucket, Budget, External, Pool, Servers, Sharing, Store
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -34,6 +36,10 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
             return BucketStation(engine, spec)
         case Batch():
             return BatchStation(engine, spec)
+        case Breaker():
+            return BreakerStation(engine, spec)
+        case Budget():
+            return BudgetStation(engine, spec)
         case Store():
             return StoreStation(engine, spec)
         case External():

@@ -24,6 +24,8 @@ class BucketStation(Station):
         self.refilled = 0.0
         self.queue = Queue(Discipline.FIFO)
         self.timer: Any = None
+        self.keys = spec.keys
+        self.taken: dict[int, tuple[float, float]] = {}  # by key: tokens that were missing when, where there are keys
 
     def _refill(self) -> float:
         """Bring the level and the integrals up to now; a sample leaves the level, so changes no trajectory."""
@@ -52,8 +54,27 @@ class BucketStation(Station):
             self._await_head()
         return False
 
+    def enter_of_key(self, token: Token, amount: float, component: int, key: int) -> bool:
+        """Ask for `amount` tokens of a key's bucket."""
+        now = token.since = self.account()
+        token.amount = amount
+        token.component = component
+        self.arrivals += 1
+        missing, since = self.taken.get(key % self.keys, (0.0, 0.0))
+        missing = max(missing - (now - since) * self.rate, 0.0)
+        if amount > self.burst:
+            return self.reject(token, DOES_NOT_FIT)
+        if missing + amount > self.burst:
+            return self.reject(token, RATE_LIMITED)
+        self.taken[key % self.keys] = missing + amount, now
+        self._count(amount)
+        return True
+
     def _take(self, amount: float) -> None:
         self.level = max(self.level - amount, 0.0)
+        self._count(amount)
+
+    def _count(self, amount: float) -> None:
         self.busy_area += amount
         self.delivered += amount
         self.completions += 1

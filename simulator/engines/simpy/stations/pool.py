@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.queue import Queue
-from simulator.engines.simpy.stations.station import Station
+from simulator.engines.simpy.stations.station import Outcome, Station
 from simulator.engines.simpy.tokens import Token
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL
-from simulator.program.stations import Discipline, Pool
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, WAITED_TOO_LONG
+from simulator.program.stations import Pool
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -21,7 +21,9 @@ class PoolStation(Station):
         super().__init__(engine)
         self.capacity = spec.capacity
         self.queue_limit = spec.queue_limit
-        self.queue = Queue(Discipline.FIFO)
+        self.wait_limit, self.standing = spec.wait_limit, spec.standing
+        self.queue = Queue(spec.discipline)
+        self.filled = 0.0  # when the queue was last empty
         self.used = 0.0
 
     def account(self) -> float:
@@ -53,8 +55,10 @@ class PoolStation(Station):
         if self.queue_limit is not None and self.waiting >= self.queue_limit:
             return self.reject(token, QUEUE_FULL)
         token.at = self
+        if not self.waiting:
+            self.filled = token.since
         self.waiting += 1
-        self.queue.push(token)
+        self.queue.push(token, self.engine.program.workloads[token.request.workload].priority)
         return False
 
     def _grant(self, token: Token) -> None:
@@ -66,12 +70,17 @@ class PoolStation(Station):
         while self.waiting and self.used + self.queue.head().amount <= self.capacity:
             token = self.queue.pop()
             self.waiting -= 1
+            waited = now - token.since
             token.waited(now)
             token.at = None
-            self._grant(token)
+            if self.wait_limit is not None and waited > self.wait_limit and now - self.filled >= self.standing:
+                self.rejections += 1
+                token.refused = WAITED_TOO_LONG
+            else:
+                self._grant(token)
             self.engine.wake(token)
 
-    def release(self, amount: float) -> None:
+    def release(self, amount: float, outcome: Outcome) -> None:
         """Give units back and grant them to those waiting."""
         now = self.account()
         self.completions += 1

@@ -6,6 +6,7 @@ token out again, wherever in the station it is.
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Protocol
 
 from simulator.engines.simpy.tokens import Token
@@ -22,6 +23,21 @@ class Position(Protocol):
 
     def now(self) -> float:
         """The present time."""
+
+
+class Outcome(Enum):
+    """How what a token held came back: released by itself, taken from it by a failure, or as it was cancelled."""
+
+    SUCCESS = auto()
+    FAILURE = auto()
+    CANCELLED = auto()
+
+
+class Held(Protocol):
+    """A station of which tokens hold something."""
+
+    def release(self, amount: float, outcome: Outcome) -> None:
+        """Take back what a token held."""
 
 
 class Station:
