@@ -59,7 +59,9 @@ def drawn(quantity, means):
 times = st.one_of(constant_times, constant_times, drawn(seconds, EIGHTHS))
 sizes = st.one_of(st.sampled_from([0, 100, 100, 400, MEMORY, MEMORY + 1]).map(size), drawn(size, [50.0, 300.0]))
 counts = st.sampled_from([0, 1, 2, 3, 2.5, {"uniform": {"low": 0, "high": 3}}])
-keys = st.sampled_from([{"uniform": 1}, {"uniform": 6}, {"zipf": {"count": 20, "exponent": 0.9}}])
+drawn_keys = st.sampled_from([{"uniform": 1}, {"uniform": 6}, {"zipf": {"count": 20, "exponent": 0.9}}])
+KEY = "k"
+keys = st.one_of(drawn_keys, st.just(KEY))
 
 retries = st.fixed_dictionaries(
     {"most": st.integers(0, 3)},
@@ -105,9 +107,20 @@ nics = st.fixed_dictionaries(
 hosts = st.fixed_dictionaries(
     {"cpu": cpus, "memory": maybe(memories), "disk": maybe(disks), "nic": maybe(nics), "count": st.integers(1, 3)}
 ).map(without_nones)
-caches = st.fixed_dictionaries(
-    {"entries": st.integers(1, 6), "eviction": st.sampled_from(["lru", "fifo", "lfu"])},
-    optional={"time_to_live": st.sampled_from([1 / 4, 1, 5]).map(seconds)},
+caches = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "entries": st.integers(1, 6),
+            "eviction": st.sampled_from(["lru", "fifo", "lfu"]),
+            "start": st.sampled_from(["warm", "cold"]),
+            "single_flight": st.booleans(),
+        },
+        optional={
+            "time_to_live": st.sampled_from([1 / 4, 1, 5]).map(seconds),
+            "hit_ratio": st.sampled_from(["simulated", "computed"]),
+        },
+    ),
+    st.fixed_dictionaries({"hit_ratio": st.sampled_from([0.0, 0.3, 1.0])}),
 )
 locks = st.fixed_dictionaries({}, optional={"queue_limit": st.integers(0, 2)})
 externals = st.fixed_dictionaries(
@@ -153,7 +166,7 @@ class Surroundings:
 
 def step_kinds(around, depth):
     """The kinds of step that may stand here, the simple ones twice."""
-    simple = ["compute", "delay", "lookup", "external", "fail"]
+    simple = ["compute", "delay", "lookup", "external", "fail", "pick", "forget"]
     if "disk" in around.equipment:
         simple += ["read", "write"]
     if "nic" in around.equipment:
@@ -190,6 +203,10 @@ def step(draw, around, depth):
         case "lookup":
             lists = steps(around, depth - 1) if depth else st.just([])
             return {"lookup": "c", "key": draw(keys), "hit": draw(lists), "miss": draw(lists)}
+        case "pick":
+            return {"pick": KEY}
+        case "forget":
+            return {draw(st.sampled_from(["invalidate", "put"])): "c", "key": draw(keys)}
         case "external":
             return {"external": "api", **draw(guards)}
         case "fail":
@@ -219,7 +236,8 @@ def step(draw, around, depth):
         case "repeat":
             return {"repeat": draw(counts), "steps": draw(inner)}
         case "lock":
-            return {"lock": around.lock, "steps": draw(steps(around.held(), depth - 1))}
+            key = draw(maybe(keys))
+            return without_nones({"lock": around.lock, "key": key, "steps": draw(steps(around.held(), depth - 1))})
         case "hold":
             return {"hold": draw(sizes), "steps": draw(steps(around.leaf(), depth - 1))}
 
@@ -295,6 +313,7 @@ def models(draw, processes=True, sources=ALL_SOURCES):
         "hosts": host_specs,
         "services": services,
         "caches": {"c": draw(caches)},
+        "keys": {KEY: draw(drawn_keys)},
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
         "network": {"latency": draw(times)},

@@ -15,7 +15,7 @@ from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
 from simulator.model.lowering import lower
 from simulator.model.system import System
-from simulator.program.stations import Breaker, Bucket, Pool, Servers, Sharing, Store
+from simulator.program.stations import Breaker, Bucket, KeyedLocks, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
 
@@ -101,6 +101,8 @@ def check_station(spec, fields):
         case Pool():
             assert fields["arrivals"] == gone + fields["present"]
             assert fields["busy_area"] <= spec.capacity * DURATION * (1 + 1e-9)
+        case KeyedLocks():
+            assert fields["arrivals"] == gone + fields["present"]
         case _:
             assert fields["arrivals"] == gone + fields["present"]
             assert close(fields["busy_area"], fields["delivered"], 1e-6, 1e-9)

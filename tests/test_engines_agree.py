@@ -77,7 +77,7 @@ REGRESSIONS = sorted((HERE / "regressions").glob("*.yaml"))
 DURATION = 12.0
 RELAXED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 # Room for almost nothing, so that every request for more comes in every situation.
-TIGHT = Sizes(tokens=1, scopes=1, holds=1, keys=1, entries=1, rows=1, block_bits=1, budget=3)
+TIGHT = Sizes(tokens=1, scopes=1, holds=1, locks=1, keys=1, entries=1, rows=1, block_bits=1, budget=3)
 
 
 def differences(expected, found):

@@ -32,6 +32,13 @@ def fifo_hit_ratio(probabilities: ArrayLike, capacity: int) -> float:
     return _characteristic_time_hit_ratio(probabilities, capacity, _present_until)
 
 
+def fifo_characteristic_time(probabilities: ArrayLike, capacity: int) -> float:
+    """Return the time, in requests, that a key survives in a FIFO cache of fewer keys than are asked for."""
+    requested = _normalised(probabilities)
+    _check_capacity(capacity)
+    return _solve_increasing(lambda guess: float(_present_until(requested * guess).sum()), capacity)
+
+
 def lfu_hit_ratio(probabilities: ArrayLike, capacity: int) -> float:
     """Return the fraction of requests that hit a cache that has settled on the `capacity` most popular keys.
 

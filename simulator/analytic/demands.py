@@ -4,7 +4,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
 
 - Nothing fails: no time-out fires, no queue is full, so handlers and their retries do not run. A `Fail` that the
   request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing follows it.
-- A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike.
+- A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike;
+  where a key's hash chooses, the shares follow from the keys' popularity.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
 - Loops run for their mean count; how a random count is rounded is ignored.
@@ -17,7 +18,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
-  A time to live counts where only open workloads look the store up.
+  A time to live counts where only open workloads look the store up. A lookup that is not counted misses.
+- Keyed locks saturate with the units of their most popular key, by the most skewed of the keys they are asked for.
 """
 
 from __future__ import annotations
@@ -26,16 +28,18 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
-from simulator.distributions import Constant, Discrete, Distribution, Zipf
+from simulator.analytic.keys import Keys, Sharded, keys_of, popularity_of, shards_of, shares_of
+from simulator.distributions import Constant
 from simulator.program import instructions as ops
+from simulator.program.instructions import Place
 from simulator.program.program import Entry, Program, Users, Workload
-from simulator.program.stations import Batch, Breaker, Eviction, Sharing, Station, Store, capacity_of
+from simulator.program.stations import Batch, Breaker, Eviction, KeyedLocks, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -254,6 +258,8 @@ class _Resources:
         self.groups = program.resources()
         self.names = list(self.groups)
         self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
+        for number, capacity in _locked_capacities(program).items():
+            self.capacities[number] = capacity
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
         for number, members in enumerate(self.groups.values()):
             self.group_of[list(members)] = number
@@ -327,11 +333,34 @@ class _Step(NamedTuple):
     ended: float = 0.0
 
 
+def _locked_capacities(program: Program) -> dict[int, float]:
+    """The units of keyed locks, by station, that are held when the most popular key's are all held."""
+    most: dict[int, float] = {}
+    for pc, keys in keys_of(program).items():
+        instruction = program.instructions[pc]
+        if isinstance(instruction, ops.AcquireKey):
+            share = float(popularity_of(keys).max())
+            for number in instruction.place.stations:
+                most[number] = max(most.get(number, 0.0), share)
+    return {
+        number: station.capacity / share
+        for number, share in most.items()
+        if isinstance(station := program.stations[number], KeyedLocks)
+    }
+
+
+class _Target(NamedTuple):
+    """A place, and where keys choose among its stations, the share that each gets."""
+
+    place: Place
+    shares: tuple[float, ...] | None
+
+
 @dataclass(slots=True)
 class _Hold:
     """Units of pools that a token holds, on top of others."""
 
-    place: ops.Place
+    target: _Target
     units: float
     below: _Hold | None
 
@@ -344,8 +373,8 @@ class _Path:
         self.flow: dict[int, float] = {start: 1.0}
         self._holds: dict[int, _Hold | None] = {start: None}
         self._last = start
-        self._visits: dict[ops.Place, float] = {}
-        self._demand: dict[ops.Place, float] = {}
+        self._visits: dict[_Target, float] = {}
+        self._demand: dict[_Target, float] = {}
         self._weights: dict[int, tuple[float, ...]] = {}  # of the replicas that a register's number is chosen from
         self._follow(start)
         self.visits = self._by_station(self._visits)
@@ -361,7 +390,7 @@ class _Path:
                 step = steps[pc]
                 held = self._holds[pc]
                 self._occupy(held, executions * step.time)
-                held = self._use(instructions[pc], executions, held)
+                held = self._use(instructions[pc], pc, executions, held)
                 for target, weight in step.onward:
                     self._reach(target, executions * weight, held)
                 for target, weight in step.aside:
@@ -377,23 +406,30 @@ class _Path:
     def _occupy(self, held: _Hold | None, time: float) -> None:
         """Add the time that passes to the demand of all that is held."""
         while held is not None and time > 0.0:
-            _add(self._demand, held.place, time * held.units)
+            _add(self._demand, held.target, time * held.units)
             held = held.below
 
-    def _use(self, instruction: ops.Instruction, executions: float, held: _Hold | None) -> _Hold | None:
+    def _use(self, instruction: ops.Instruction, pc: int, executions: float, held: _Hold | None) -> _Hold | None:
         """Count a visit; returns what is held afterwards."""
         match instruction:
             case ops.Acquire():
-                _add(self._visits, instruction.place, executions)
-                return _Hold(instruction.place, self._units(instruction), held)
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                return _Hold(target, self._units(instruction), held)
+            case ops.AcquireKey():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                return _Hold(target, 1.0, held)
             case ops.Release():
                 return held.below if held is not None else None
             case ops.Work() | ops.TakeTokens():
-                _add(self._visits, instruction.place, executions)
-                _add(self._demand, instruction.place, executions * self.reading.asked(instruction))
-            case ops.Lookup():
-                _add(self._visits, instruction.place, executions)
-                _add(self._demand, instruction.place, executions)
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions * self.reading.asked(instruction))
+            case ops.Lookup(counted=True):
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions)
             case ops.Select():
                 self._weights[instruction.register] = self.reading.program.balancers[instruction.balancer].weights
         return held
@@ -403,18 +439,17 @@ class _Path:
         is_breaker = isinstance(self.reading.program.stations[instruction.place.stations[0]], Breaker)
         return 0.0 if is_breaker else self.reading.mean(instruction.amount)
 
-    def _by_station(self, totals: dict[ops.Place, float]) -> Floats:
-        """Spread what goes to places over their stations, equally or by the weights of their replicas."""
+    def _by_station(self, totals: dict[_Target, float]) -> Floats:
+        """Spread what goes to places over their stations: by keys, by the weights of replicas, or equally."""
         values = np.zeros(len(self.reading.program.stations))
-        for place, total in totals.items():
-            weights = self._weights.get(place.register) or (1.0,) * len(place.stations)
-            shares = np.array(weights) / math.fsum(weights)
-            np.add.at(values, list(place.stations), total * shares)
+        for (place, shares), total in totals.items():
+            weights = shares or self._weights.get(place.register) or (1.0,) * len(place.stations)
+            np.add.at(values, list(place.stations), total * np.array(weights) / math.fsum(weights))
         return values
 
 
-def _add(totals: dict[ops.Place, float], place: ops.Place, amount: float) -> None:
-    totals[place] = totals.get(place, 0.0) + amount
+def _add(totals: dict[_Target, float], target: _Target, amount: float) -> None:
+    totals[target] = totals.get(target, 0.0) + amount
 
 
 class _Reading:
@@ -430,6 +465,7 @@ class _Reading:
         self._means: dict[int, float] = {}
         self._seconds: dict[tuple[int, ...], float] = {}
         self._batches = {n: each for n, each in enumerate(program.stations) if isinstance(each, Batch)}
+        self._shards = shards_of(program)
         count = len(program.instructions)
         self.steps = [_Step()] * count
         self.time_left = [0.0] * (count + 1)
@@ -473,6 +509,11 @@ class _Reading:
         ]
         return math.fsum(alone) / len(stations)
 
+    def target(self, place: Place, pc: int) -> _Target:
+        """Where the instruction `pc` goes."""
+        shards = self._shards.get(pc)
+        return _Target(place, None if shards is None else shares_of(shards, len(place.stations)))
+
     def _seconds_at(self, stations: tuple[int, ...]) -> float:
         """Mean time of a unit of work over the stations of a place."""
         if stations not in self._seconds:
@@ -489,11 +530,11 @@ class _Reading:
         return _Step(self.mean(instruction.amount), ((pc + 1, 1.0),))
 
     def _lookup(self, instruction: ops.Lookup, pc: int) -> _Step:
-        ratio = self.hit_ratios[pc]
+        ratio = self.hit_ratios[pc] if instruction.counted else 0.0
         return _Step(onward=((pc + 1, ratio), (instruction.miss, 1.0 - ratio)))
 
     def _choose(self, instruction: ops.Choose, pc: int) -> _Step:
-        weights = _probabilities(self.program.draws[instruction.draw].distribution).tolist()
+        weights = popularity_of(self.program.draws[instruction.draw].distribution).tolist()
         return _Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
 
     def _switch(self, instruction: ops.Switch, pc: int) -> _Step:
@@ -560,40 +601,66 @@ def _enough_succeed(probabilities: list[float], need: int) -> float:
     return float(min(counts[need:].sum(), 1.0))
 
 
-def _probabilities(distribution: Distribution) -> Floats:
-    """Probability of each whole number from 0."""
-    if isinstance(distribution, (Zipf, Discrete)):
-        return distribution.probabilities()
-    if isinstance(distribution, Constant):
-        only = np.zeros(int(distribution.value) + 1)
-        only[-1] = 1.0
-        return only
-    kind = type(distribution).__name__
-    raise ValueError(f"keys or choices drawn from {kind}, expected Zipf, Discrete or Constant")
-
-
 @dataclass(frozen=True, slots=True)
 class _Request:
     """A lookup's traffic to a store: keys, rate (1/s) to weigh it by, and whether that is an offered rate."""
 
-    keys: Distribution
+    keys: Keys
     rate: float = 1.0
     known: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreFacts:
+    """What a store is asked for: the `popularity` of each key from 0 on, and its hit ratio in the long run.
+
+    `rate` (1/s) is that of the lookups of open workloads, None where closed ones come too.
+    """
+
+    popularity: Floats
+    hit_ratio: float
+    rate: float | None
+
+
+def stores(program: Program) -> dict[int, StoreFacts]:
+    """The stores that are looked up, by station number. Raises as `facts` does."""
+    keys = _lookups(program)
+    reading = _Reading(program, _hit_ratios(program, {pc: [_Request(drawn)] for pc, drawn in keys.items()}))
+    found = {}
+    for number, requests in _traffic(program, _rated(reading, keys)).items():
+        total = math.fsum(request.rate for request in requests)
+        if total > 0.0:
+            known = all(request.known for request in requests)
+            ratio = _store_hit_ratio(_store(program, number), requests)
+            found[number] = StoreFacts(_popularity(_mix(requests)), ratio, total if known else None)
+    return found
+
+
+def _lookups(program: Program) -> dict[int, Keys]:
+    """The keys of lookups that count, by instruction."""
+    return {
+        pc: asked
+        for pc, asked in keys_of(program).items()
+        if isinstance(instruction := program.instructions[pc], ops.Lookup) and instruction.counted
+    }
+
+
 def _settled_reading(program: Program) -> _Reading:
     """Read with all lookups weighing the same; where hit ratios depend on rates, read again at the rates so found."""
-    keys = _keys_of_lookups(program)
+    keys = _lookups(program)
     reading = _Reading(program, _hit_ratios(program, {pc: [_Request(drawn)] for pc, drawn in keys.items()}))
-    if not _need_rates(program, keys):
-        return reading
+    return _Reading(program, _hit_ratios(program, _rated(reading, keys))) if _need_rates(program, keys) else reading
+
+
+def _rated(reading: _Reading, keys: Mapping[int, Keys]) -> dict[int, list[_Request]]:
+    """The traffic of each lookup, weighed by how often it comes."""
     requests: dict[int, list[_Request]] = {pc: [] for pc in keys}
     for workload, entry, rate, path in _entries(reading):
         known = not isinstance(workload.source, Users) and math.isfinite(rate)
         for pc in keys.keys() & path.flow.keys():
             weight = rate if math.isfinite(rate) else 1.0
             requests[pc].append(_Request(keys[pc], weight * entry.share * path.flow[pc], known))
-    return _Reading(program, _hit_ratios(program, requests))
+    return requests
 
 
 def _entries(reading: _Reading) -> Iterator[tuple[Workload, Entry, float, _Path]]:
@@ -609,36 +676,28 @@ def _entries(reading: _Reading) -> Iterator[tuple[Workload, Entry, float, _Path]
             yield workload, entry, rate, path
 
 
-def _keys_of_lookups(program: Program) -> dict[int, Distribution]:
-    """The distribution of the keys of each lookup, by its instruction: what was last drawn into its register."""
-    drawn: dict[int, Distribution] = {}
-    keys: dict[int, Distribution] = {}
-    for pc, instruction in enumerate(program.instructions):
-        if isinstance(instruction, ops.DrawInto):
-            drawn[instruction.register] = program.draws[instruction.draw].distribution
-        elif isinstance(instruction, ops.Lookup):
-            keys[pc] = drawn.get(instruction.key_register, Constant(0.0))
-    return keys
-
-
-def _need_rates(program: Program, keys: Mapping[int, Distribution]) -> bool:
+def _need_rates(program: Program, keys: Mapping[int, Keys]) -> bool:
     """Whether a hit ratio depends on how often lookups come: stores with a time to live, or with several keys."""
-    seen: dict[int, set[Distribution]] = {}
-    for number, distributions in _by_store(program, keys).items():
-        seen.setdefault(number, set()).update(distributions)
+    seen: dict[int, set[Keys]] = {}
+    for pc, asked in keys.items():
+        for number in _stores_of(program, pc):
+            seen.setdefault(number, set()).add(asked)
     return any(len(kinds) > 1 or _store(program, number).time_to_live for number, kinds in seen.items())
 
 
-T = TypeVar("T")
-
-
-def _by_store(program: Program, values: Mapping[int, T]) -> dict[int, list[T]]:
-    """Values of lookups gathered by the stores that they look up."""
-    stores: dict[int, list[T]] = {}
-    for pc, value in values.items():
-        for number in _stores_of(program, pc):
-            stores.setdefault(number, []).append(value)
-    return stores
+def _traffic(program: Program, requests: Mapping[int, list[_Request]]) -> dict[int, list[_Request]]:
+    """The requests that come to each store, by station number, of those of each lookup, by instruction."""
+    sharding = shards_of(program)
+    traffic: dict[int, list[_Request]] = {}
+    for pc, several in requests.items():
+        stations, shards = _stores_of(program, pc), sharding.get(pc)
+        shares = [1.0 / len(stations)] * len(stations) if shards is None else shares_of(shards, len(stations))
+        for index, (number, share) in enumerate(zip(stations, shares, strict=False)):
+            traffic.setdefault(number, []).extend(
+                _Request(one.keys if shards is None else Sharded(one.keys, shards, index), one.rate * share, one.known)
+                for one in several
+            )
+    return traffic
 
 
 def _stores_of(program: Program, pc: int) -> tuple[int, ...]:
@@ -656,42 +715,49 @@ def _store(program: Program, number: int) -> Store:
 
 def _hit_ratios(program: Program, requests: Mapping[int, list[_Request]]) -> dict[int, float]:
     """Hit ratio of each lookup: the mean over the stores of its place."""
-    shared = {
-        pc: [_Request(one.keys, one.rate / len(_stores_of(program, pc)), one.known) for one in several]
-        for pc, several in requests.items()
-    }
     of_store = {
-        number: _store_hit_ratio(_store(program, number), [one for several in lists for one in several])
-        for number, lists in _by_store(program, shared).items()
+        number: _store_hit_ratio(_store(program, number), several)
+        for number, several in _traffic(program, requests).items()
     }
-    places = {pc: _stores_of(program, pc) for pc in requests}
-    return {pc: math.fsum(of_store[number] for number in stores) / len(stores) for pc, stores in places.items()}
+    sharding, ratios = shards_of(program), {}
+    for pc in requests:
+        stations = _stores_of(program, pc)
+        shares = shares_of(sharding[pc], len(stations)) if pc in sharding else [1.0 / len(stations)] * len(stations)
+        ratios[pc] = math.fsum(share * of_store[number] for share, number in zip(shares, stations, strict=False))
+    return ratios
 
 
 def _store_hit_ratio(store: Store, requests: list[_Request]) -> float:
-    """Hit ratio of all requests to a store together; 0 where there are none."""
-    weights: dict[Distribution, float] = {}
-    for request in requests:
-        weights[request.keys] = weights.get(request.keys, 0.0) + request.rate
-    total = math.fsum(weights.values())
-    if total <= 0.0:
+    """Hit ratio of all requests to a store together; 0 where there are none, or where others put in what they find."""
+    total = math.fsum(request.rate for request in requests)
+    if total <= 0.0 or store.multiset:
         return 0.0
-    mix = tuple((keys, weight / total) for keys, weight in weights.items() if weight > 0.0)
+    mix = _mix(requests)
     ratio = _policy_hit_ratio(mix, store.capacity, store.eviction)
     if store.time_to_live is None or not all(request.known for request in requests):
         return ratio
     return min(ratio, ttl_hit_ratio(_popularity(mix), total, store.time_to_live))
 
 
+def _mix(requests: list[_Request]) -> tuple[tuple[Keys, float], ...]:
+    """The kinds of keys with their shares of the requests."""
+    weights: dict[Keys, float] = {}
+    for request in requests:
+        weights[request.keys] = weights.get(request.keys, 0.0) + request.rate
+    total = math.fsum(weights.values())
+    return tuple((keys, weight / total) for keys, weight in weights.items() if weight > 0.0)
+
+
 @lru_cache(maxsize=256)
-def _policy_hit_ratio(mix: tuple[tuple[Distribution, float], ...], capacity: int, eviction: Eviction) -> float:
+def _policy_hit_ratio(mix: tuple[tuple[Keys, float], ...], capacity: int, eviction: Eviction) -> float:
     return _HIT_RATIO[eviction](_popularity(mix), capacity)
 
 
-def _popularity(mix: tuple[tuple[Distribution, float], ...]) -> Floats:
+def _popularity(mix: tuple[tuple[Keys, float], ...]) -> Floats:
     """Probability of each key among requests that draw from several distributions."""
-    parts = [(_probabilities(keys), weight) for keys, weight in mix]
+    parts = [(popularity_of(keys), weight) for keys, weight in mix]
     total = np.zeros(max(len(part) for part, _ in parts))
     for part, weight in parts:
-        total[: len(part)] += weight * part
+        if (whole := part.sum()) > 0.0:
+            total[: len(part)] += weight / whole * part
     return total

@@ -217,7 +217,7 @@ class ZipfSpec(Part):
 
 
 class KeySpec(Part):
-    """Which key a request asks for: `uniform: 1000` keys, or `zipf: {count: 1M, exponent: 0.9}`."""
+    """How popular keys are: `uniform: 1000` keys, or `zipf: {count: 1M, exponent: 0.9}`."""
 
     exclusive: ClassVar[bool] = True
 

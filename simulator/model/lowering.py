@@ -11,9 +11,11 @@ from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.keys import RequestKeys
 from simulator.model.resource import RESOURCES
 from simulator.model.site import Deployment, Site
 from simulator.model.step import lower_steps
+from simulator.model.stores import SettledStores, settle
 from simulator.model.system import System
 from simulator.model.workload import Workload
 from simulator.program import program as p
@@ -23,14 +25,16 @@ from simulator.program.instructions import Delay, End, EndScope, Fail, Place, Sc
 from simulator.program.stations import External
 
 Direction = Literal["out", "in"]
+NOTHING: Mapping[str, Any] = {}
 
 
 def lower(system: System) -> p.Program:
     """The Program of a system; raises InputError where its calls expand beyond all measure."""
     try:
-        program = Lowering(system, {}).program()
-        cycles = _cycles(system, program)
-        return Lowering(system, cycles).program() if cycles else program
+        first = Lowering(system)
+        program = first.program()
+        cycles, settled = _cycles(system, program), settle(program, first.unsettled)
+        return Lowering(system, cycles, settled).program() if cycles or settled else program
     except TooLargeError as error:
         raise InputError([Problem(system.name, 0, 0, "services", str(error))]) from None
 
@@ -50,13 +54,20 @@ def _cycles(system: System, program: p.Program) -> dict[str, float]:
 class Lowering:
     """One lowering under way: the stations of every part, and the code of every workload.
 
-    `ramp_ups` gives the seconds within which the users of a workload come, where these are automatic.
+    `ramp_ups` gives the seconds within which the users of a workload come, where these are automatic; `settled` what
+    the stores of a resource have in the long run, in the order of their stations. Both follow from a first lowering,
+    in which `unsettled` gathers the resources for which that is wanted.
     """
 
-    def __init__(self, system: System, ramp_ups: Mapping[str, float]) -> None:
+    def __init__(
+        self, system: System, ramp_ups: Mapping[str, float] = NOTHING, settled: Mapping[str, SettledStores] = NOTHING
+    ) -> None:
         self.system = system
         self.ramp_ups = ramp_ups
+        self.settled = settled
+        self.unsettled: set[str] = set()
         self.builder = builder = Builder()
+        self.keys = RequestKeys(self)
         self.hosts = {name: host.lower(builder, name) for name, host in system.hosts.items()}
         self.deployments = {
             name: service.lower(builder, name, self.hosts[service.host]) for name, service in system.services.items()
@@ -106,7 +117,7 @@ class Lowering:
         builder = self.builder
         start, handler = builder.label(), builder.label()
         builder.mark(start)
-        with builder.within(operation):
+        with builder.within(operation), self.keys.of_a_request():
             if workload.deadline is not None:
                 timer = builder.draw(Constant(workload.deadline), "deadline")
                 builder.emit(Scope(handler, timer, p.DEADLINE))

@@ -60,6 +60,7 @@ def verb_of(step: Any) -> str | None:
 
 
 def lower_steps(steps: list[Any], site: Site) -> None:
-    """Lower steps one after the other."""
-    for step in steps:
-        step.lower(site)
+    """Lower steps one after the other; a key that one of them picks is that of the steps after it."""
+    with site.lowering.keys.within():
+        for step in steps:
+            step.lower(site)

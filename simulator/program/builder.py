@@ -86,6 +86,17 @@ class Builder:
         return self._components.setdefault(name, len(self._components))
 
     @contextmanager
+    def preceded(self) -> Iterator[list[Instruction]]:
+        """Put what is added to the list that this yields before the code emitted inside, when that is known."""
+        start, labels = len(self.instructions), len(self._labels)
+        first: list[Instruction] = []
+        yield first
+        self.instructions[start:start] = first
+        for number, address in enumerate(self._labels):
+            if address > start or (address == start and number >= labels):
+                self._labels[number] = address + len(first)
+
+    @contextmanager
     def within(self, part: str) -> Iterator[None]:
         """Name the streams drawn inside after `part`, numbered where the same part comes again."""
         self._path.append(self._unique("/".join([*self._path, part])).rsplit("/", 1)[-1])

@@ -40,8 +40,17 @@ class Acquire:
 
 
 @dataclass(frozen=True, slots=True)
+class AcquireKey:
+    """Take one of the units that keyed locks have for the key in `key_register`; held until the matching `Release`."""
+
+    place: Place
+    component: int
+    key_register: int
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
-    """Give back what the last unmatched `Acquire` took."""
+    """Give back what the last unmatched `Acquire` or `AcquireKey` took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +96,53 @@ class NumberInto:
 
 
 @dataclass(frozen=True, slots=True)
+class HashInto:
+    """Put `first` + a number below `count` into a register, the same for the same key in `key_register`.
+
+    It is the key's bucket by `simulator.hashing.bucket_of`; uses with different `salt` are independent.
+    """
+
+    register: int
+    key_register: int
+    count: int
+    salt: int = 0
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupInto:
+    """Put `first` + the key in `key_register` divided by `size`, rounded down, into a register: keys in a row."""
+
+    register: int
+    key_register: int
+    size: int
+    first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
-    """Look the key in `key_register` up in a store: fall through on a hit, jump to `miss` otherwise."""
+    """Look the key in `key_register` up in a store: fall through on a hit, jump to `miss` otherwise.
+
+    One that is not `counted` is a use of the key all the same, but no arrival or hit of the store's statistics.
+    """
 
     place: Place
     key_register: int
     miss: int
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Insert:
     """Put the key in `key_register` into a store, evicting if it is full."""
+
+    place: Place
+    key_register: int
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Take the key in `key_register` out of a store, where it is there."""
 
     place: Place
     key_register: int
@@ -234,6 +279,7 @@ class End:
 
 
 Instruction = (
-    Work | Acquire | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | Lookup | Insert | Choose | Switch
-    | Jump | Fork | Publish | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
+    Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | HashInto | GroupInto
+    | Lookup | Insert | Remove | Choose | Switch | Jump | Fork | Publish | Select | Clear | Loop | Next | Scope
+    | EndScope | Retry | Fail | End
 )  # fmt: skip

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+GOLDEN_RATIO = 0.6180339887498949  # its multiples' fractions lie evenly between 0 and 1, however many
+
 
 class Discipline(StrEnum):
     """Order in which waiting jobs are served; a lower priority number is served first."""
@@ -72,6 +74,19 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyedLocks:
+    """`capacity` units for every key, one of which a token holds across other instructions; FIFO queue of each key.
+
+    The units of a key come into being when it is first asked for, and are forgotten when all of them are free. A
+    token that finds `queue_limit` tokens waiting for its key (None: no limit) fails with `queue full`.
+    """
+
+    resource: str
+    capacity: int = 1
+    queue_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """Token bucket: `rate` tokens a second up to `burst`, full at time 0; an empty one rejects, or waits FIFO.
 
@@ -120,12 +135,31 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A keyed set of at most `capacity` entries; an entry older than `time_to_live` seconds is a miss."""
+    """A keyed set of at most `capacity` entries; an entry older than `time_to_live` seconds is a miss.
+
+    `content` are the keys that are there at time 0, the first to be evicted first: the k-th (from 1) has been used
+    k times, and where entries expire, their ages are spread evenly. In a `multiset` a key that is inserted several
+    times is gone when it has been removed as often.
+    """
 
     resource: str
     capacity: int
     eviction: Eviction = Eviction.LRU
     time_to_live: float | None = None
+    content: range | tuple[int, ...] = ()
+    multiset: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.content) > self.capacity:
+            raise ValueError(f"{self.resource}: {len(self.content)} keys do not fit in {self.capacity} entries")
+        if len(set(self.content)) < len(self.content):
+            raise ValueError(f"{self.resource}: a key stands in its content more than once")
+
+    def inserted(self, position: int) -> float:
+        """Time (s) at which the key at a position of `content` was inserted: 0 or before."""
+        if self.time_to_live is None:
+            return 0.0
+        return -self.time_to_live * ((position + 1) * GOLDEN_RATIO % 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +185,7 @@ class External:
     name: str
 
 
-Station = Servers | Sharing | Pool | Bucket | Store | Batch | Breaker | Budget | External
+Station = Servers | Sharing | Pool | KeyedLocks | Bucket | Store | Batch | Breaker | Budget | External
 
 
 def capacity_of(station: Station) -> float:
@@ -167,5 +201,5 @@ def capacity_of(station: Station) -> float:
             return station.capacity
         case Bucket(keys=1):
             return station.rate
-        case Bucket() | Breaker() | Budget() | Store() | External():
+        case KeyedLocks() | Bucket() | Breaker() | Budget() | Store() | External():
             return float("inf")

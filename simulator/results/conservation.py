@@ -6,11 +6,12 @@ import numpy as np
 
 from simulator.errors import ConservationError
 from simulator.program.program import Program
-from simulator.program.stations import Batch, External, Servers, Sharing
+from simulator.program.stations import Batch, External, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, Records, RequestTable
 
 TOLERANCE = 1e-6
 FIELD = {name: index for index, name in enumerate(STATION_FIELDS)}
+BUSY_AREA, DELIVERED = FIELD["busy_area"], FIELD["delivered"]
 COUNT = {name: index for index, name in enumerate(WORKLOAD_FIELDS)}
 
 
@@ -19,9 +20,10 @@ def check(records: Records, program: Program) -> None:
     for index, table in enumerate(records.requests):
         _check_workload(table, records.workloads[-1, index], records.duration)
     for station, fields in zip(program.stations, records.stations[-1], strict=True):
-        _check_station(
-            station.resource, fields, obeys_utilization_law=isinstance(station, Servers | Sharing | Batch | External)
-        )
+        inside = 0.0 if isinstance(station, Store) else fields[FIELD["present"]]
+        _check_flow(station.resource, fields, inside)
+        if isinstance(station, Servers | Sharing | Batch | External):
+            _agree(f"{station.resource}: utilisation law", float(fields[BUSY_AREA]), float(fields[DELIVERED]))
 
 
 def _check_workload(table: RequestTable, counts: np.ndarray[tuple[int], np.dtype[np.float64]], duration: float) -> None:
@@ -48,17 +50,12 @@ def _check_workload(table: RequestTable, counts: np.ndarray[tuple[int], np.dtype
         )
 
 
-def _check_station(
-    resource: str, fields: np.ndarray[tuple[int], np.dtype[np.float64]], obeys_utilization_law: bool
-) -> None:
+def _check_flow(resource: str, fields: np.ndarray[tuple[int], np.dtype[np.float64]], inside: float) -> None:
     gone = sum(fields[FIELD[name]] for name in ("completions", "rejections", "withdrawals"))
-    inside = 0.0 if resource.startswith("caches.") else fields[FIELD["present"]]
     if fields[FIELD["arrivals"]] != gone + inside:
         raise ConservationError(
             f"{resource}: {fields[FIELD['arrivals']]:.0f} came, {gone + inside:.0f} left or are there"
         )
-    if obeys_utilization_law:
-        _agree(f"{resource}: utilisation law", float(fields[FIELD["busy_area"]]), float(fields[FIELD["delivered"]]))
 
 
 def _agree(law: str, one: float, other: float) -> None:

@@ -24,6 +24,7 @@ from simulator.program.stations import (
     Bucket,
     Budget,
     Discipline,
+    KeyedLocks,
     Pool,
     Servers,
     Sharing,
@@ -127,7 +128,31 @@ class Encoder:
     def lookup(self, instruction: ops.Lookup) -> Fields:
         """A lookup."""
         key = instruction.key_register
-        return {"op": Op.LOOKUP, "argument": key, "target": instruction.miss, **self.place(instruction.place)}
+        return {
+            "op": Op.LOOKUP, "argument": key, "target": instruction.miss, "flag": instruction.counted,
+            **self.place(instruction.place),
+        }  # fmt: skip
+
+    def acquire_key(self, instruction: ops.AcquireKey) -> Fields:
+        """An asking for a key."""
+        place = self.place(instruction.place)
+        return {
+            "op": Op.ACQUIRE_KEY, "component": 2 * instruction.component, "argument": instruction.key_register, **place
+        }  # fmt: skip
+
+    def hash_into(self, instruction: ops.HashInto) -> Fields:
+        """The hash of a key; its salt is in the list."""
+        return {
+            "op": Op.HASH_INTO, "argument": instruction.key_register, "counter": instruction.register,
+            "size": instruction.count, "flag": instruction.first, "list": self.list((instruction.salt,)),
+        }  # fmt: skip
+
+    def group_into(self, instruction: ops.GroupInto) -> Fields:
+        """The group of a key."""
+        return {
+            "op": Op.GROUP_INTO, "argument": instruction.key_register, "counter": instruction.register,
+            "size": instruction.size, "flag": instruction.first,
+        }  # fmt: skip
 
     def choose(self, instruction: ops.Choose) -> Fields:
         """A random jump."""
@@ -195,6 +220,12 @@ class Encoder:
                     "queue": self._queue(levels), "limit": NONE if limit is None else limit,
                     "wait_limit": NONE if wait_limit is None else wait_limit, "standing": standing,
                 }  # fmt: skip
+            case KeyedLocks(_, units, limit):
+                self.stores += 1
+                return {
+                    "kind": Kind.KEYED_LOCKS, "capacity": units, "limit": NONE if limit is None else limit,
+                    "row": self.stores - 1,
+                }  # fmt: skip
             case Bucket(_, rate, burst, waits, keys):
                 return {
                     "kind": Kind.BUCKET, "rate": rate, "burst": burst, "level": burst, "waits": waits,
@@ -208,12 +239,12 @@ class Encoder:
                 }  # fmt: skip
             case Budget(_, rate, burst):
                 return {"kind": Kind.BUDGET, "rate": rate, "burst": burst, "level": burst}
-            case Store(_, entries, eviction, time_to_live):
+            case Store(_, entries, eviction, time_to_live, _, multiset):
                 self.stores += 1
                 return {
                     "kind": Kind.STORE, "entries_most": entries, "eviction": EVICTIONS[eviction],
                     "expires": time_to_live is not None, "time_to_live": time_to_live or 0.0,
-                    "first": NONE, "end": NONE, "row": self.stores - 1,
+                    "first": NONE, "end": NONE, "row": self.stores - 1, "multiset": multiset,
                 }  # fmt: skip
             case Batch(_, most, base, linger):
                 return {
@@ -242,8 +273,12 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.NumberInto: lambda encoder, it: {"op": Op.NUMBER_INTO, "argument": it.register, "size": it.modulus},
     ops.Switch: lambda encoder, it: {"op": Op.SWITCH, "argument": it.register, "list": encoder.list(it.targets)},
     ops.DrawInto: lambda encoder, it: {"op": Op.DRAW_INTO, "argument": it.register, **encoder.amount(it.draw)},
+    ops.AcquireKey: Encoder.acquire_key,
+    ops.HashInto: Encoder.hash_into,
+    ops.GroupInto: Encoder.group_into,
     ops.Lookup: Encoder.lookup,
     ops.Insert: lambda encoder, it: {"op": Op.INSERT, "argument": it.key_register, **encoder.place(it.place)},
+    ops.Remove: lambda encoder, it: {"op": Op.REMOVE, "argument": it.key_register, **encoder.place(it.place)},
     ops.Choose: Encoder.choose,
     ops.Jump: lambda encoder, it: {"op": Op.JUMP, "target": it.target},
     ops.Fork: Encoder.fork,

@@ -56,6 +56,7 @@ def _run(memory: Memory, budget: int) -> None:
         Status.GROW_HOLDS: memory.more_holds,
         Status.GROW_KEYS: memory.more_keys,
         Status.GROW_ENTRIES: memory.more_entries,
+        Status.GROW_LOCKS: memory.more_locks,
         Status.GROW_ROWS: memory.more_rows,
         Status.SPINNING: lambda: _spinning(memory),
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.balancers import choose
 from simulator.engines.compiled.draws_at import draw_for, message_base
+from simulator.engines.compiled.hashing import bucket_of
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
 from simulator.engines.compiled.pointers import (
     Record,
@@ -23,7 +24,17 @@ from simulator.engines.compiled.pointers import (
     workload_at,
 )
 from simulator.engines.compiled.requests import end_request
-from simulator.engines.compiled.stations import batch, breaker, bucket, budget, pool, servers, sharing, store
+from simulator.engines.compiled.stations import (
+    batch,
+    breaker,
+    bucket,
+    budget,
+    keyed_locks,
+    pool,
+    servers,
+    sharing,
+    store,
+)
 from simulator.engines.compiled.stations.breaker import SUCCESS
 from simulator.engines.compiled.stations.holds import release_holds
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON
@@ -41,14 +52,17 @@ from simulator.engines.compiled.unwinding import branch_ended, fail
 from simulator.records import COMPLETED
 
 VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
+HASH_INTO, GROUP_INTO, ACQUIRE_KEY = int(Op.HASH_INTO), int(Op.GROUP_INTO), int(Op.ACQUIRE_KEY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
+REMOVE = int(Op.REMOVE)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
 SWITCH, NUMBER_INTO, DEPOSIT = int(Op.SWITCH), int(Op.NUMBER_INTO), int(Op.DEPOSIT)
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
+GROW_LOCKS = int(Status.GROW_LOCKS)
 
 
 @inlined
@@ -116,6 +130,25 @@ def _visit(w: Record, t: Record, token: int, instruction: Record) -> int:
     return GOES_ON if fail(w, token, entered) else BLOCKS
 
 
+@compiled
+def _acquire_key(w: Record, t: Record, token: int, instruction: Record) -> int:
+    key = register(w, t, instruction.argument)
+    if key >= w.universe:
+        w.asked_number = key
+        return GROW_KEYS
+    if w.free_hold == NONE:
+        return GROW_HOLDS
+    if w.free_lock == NONE:
+        return GROW_LOCKS
+    t.pc += 1
+    station = _place(w, t, instruction)
+    entered = keyed_locks.enter(w, station, token, key, instruction.component)
+    if entered < 0:
+        return entered
+    station_at(w.stations, station).rejections += 1
+    return GOES_ON if fail(w, token, entered) else BLOCKS
+
+
 @inlined
 def _delay(w: Record, t: Record, token: int, instruction: Record) -> int:
     amount = _amount(w, t, instruction)
@@ -149,6 +182,8 @@ def _other(w: Record, token: int, op: int) -> int:
         return _publish(w, t, token, instruction)
     if op <= NEXT:
         return _count(w, t, instruction, op)
+    if op == ACQUIRE_KEY:
+        return _acquire_key(w, t, token, instruction)
     if op == RETRY:
         return _retry(w, t, token, instruction)
     if op == FAIL:
@@ -158,7 +193,7 @@ def _other(w: Record, token: int, op: int) -> int:
 
 @inlined
 def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
-    """Draw a key, look it up, put it in, or choose a way."""
+    """Draw a key, make another of it, look it up, put it in, take it out, or choose a way."""
     if op == SWITCH:
         t.pc = integer_at(w.table, instruction.list + register(w, t, instruction.argument))
     elif op == NUMBER_INTO:
@@ -181,14 +216,26 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
         if value != value:
             return NEED_DRAW
         t.pc = integer_at(w.table, instruction.list + int(value))
+    elif op == HASH_INTO:
+        key = register(w, t, instruction.argument)
+        bucket_number = bucket_of(key, instruction.size, integer_at(w.table, instruction.list))
+        set_register(w, t, instruction.counter, instruction.flag + bucket_number)
+        t.pc += 1
+    elif op == GROUP_INTO:
+        group = register(w, t, instruction.argument) // instruction.size
+        set_register(w, t, instruction.counter, instruction.flag + group)
+        t.pc += 1
     else:
         key = register(w, t, instruction.argument)
         if key >= w.universe:
             w.asked_number = key
             return GROW_KEYS
         if op == LOOKUP:
-            hit = store.lookup(w, _place(w, t, instruction), key)
+            hit = store.lookup(w, _place(w, t, instruction), key, instruction.flag)
             t.pc = t.pc + 1 if hit else instruction.target
+        elif op == REMOVE:
+            store.remove(w, _place(w, t, instruction), key)
+            t.pc += 1
         else:
             if w.free_entry == NONE:
                 return GROW_ENTRIES

@@ -25,6 +25,7 @@ class Status(IntEnum):
     GROW_HOLDS = auto()
     GROW_KEYS = auto()
     GROW_ENTRIES = auto()
+    GROW_LOCKS = auto()
     GROW_ROWS = auto()
     SPINNING = auto()
 
@@ -36,8 +37,11 @@ class Op(IntEnum):
     RELEASE = auto()
     DELAY = auto()
     DRAW_INTO = auto()
+    HASH_INTO = auto()
+    GROUP_INTO = auto()
     LOOKUP = auto()
     INSERT = auto()
+    REMOVE = auto()
     CHOOSE = auto()
     SWITCH = auto()
     NUMBER_INTO = auto()
@@ -49,6 +53,7 @@ class Op(IntEnum):
     CLEAR = auto()
     LOOP = auto()
     NEXT = auto()
+    ACQUIRE_KEY = auto()
     SCOPE = auto()
     END_SCOPE = auto()
     RETRY = auto()
@@ -67,6 +72,7 @@ class Kind(IntEnum):
     BATCH = auto()
     BREAKER = auto()
     BUDGET = auto()
+    KEYED_LOCKS = auto()
 
 
 PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
@@ -91,6 +97,7 @@ WORLD = np.dtype(
         ("block_bits", "i8"), ("later", "i8"), ("later_tags", "i8"), ("later_mask", "i8"), ("later_bits", "i8"),
         # Stores.
         ("entries", "i8"), ("free_entry", "i8"), ("keys", "i8"), ("universe", "i8"), ("uses", "i8"),
+        ("locks", "i8"), ("free_lock", "i8"),  # of keyed locks, which share the table of keys
         # Samples.
         ("station_count", "i8"), ("workload_count", "i8"), ("sampled", "i8"), ("ticks_left", "i8"),
         ("sample_times", "i8"), ("station_samples", "i8"), ("workload_samples", "i8"),
@@ -150,7 +157,7 @@ STATION = np.dtype(
         ("oldest", "i8"), ("failures", "i8"), ("least", "i8"), ("failure_share", "f8"), ("open_time", "f8"),
         ("trials_most", "i8"), ("trials", "i8"), ("successes", "i8"),
         # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.
-        ("entries_most", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
+        ("entries_most", "i8"), ("multiset", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
         ("first", "i8"), ("end", "i8"), ("uses", "i8"), ("row", "i8"),
         # Batch: of at most `most` jobs; those that wait are in the first queue, those in service in the second.
         ("base", "i8"), ("batches", "i8"), ("serving", "i8"), ("began", "f8"), ("linger", "f8"),
@@ -183,7 +190,10 @@ SCOPE = np.dtype(
     align=True,
 )
 
+# The amount that is held of keyed locks is the key.
 HOLD = np.dtype([("station", "i4"), ("below", "i4"), ("amount", "f8")], align=True)
+
+LOCK = np.dtype([("held", "i8"), ("waiting", "i8"), ("first", "i4"), ("end", "i4"), ("free", "i8")], align=True)
 
 WORKLOAD = np.dtype(
     [
@@ -206,7 +216,7 @@ USER = np.dtype([("number", "i8"), ("workload", "i8")], align=True)
 ENTRY = np.dtype(
     [
         ("key", "i8"), ("inserted", "f8"), ("uses", "i8"), ("order", "i8"),
-        ("before", "i4"), ("after", "i4"), ("place", "i4"), ("free", "i4"),
+        ("before", "i4"), ("after", "i4"), ("place", "i4"), ("free", "i4"), ("copies", "i8"),
     ],
     align=True,
 )  # fmt: skip

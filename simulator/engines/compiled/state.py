@@ -14,11 +14,13 @@ from simulator.engines.compiled.draws import LATER_BITS, Draws, Gaps
 from simulator.engines.compiled.encode import Tables, encode
 from simulator.engines.compiled.layout import NONE
 from simulator.program.program import Program, Users, Workload
+from simulator.program.stations import KeyedLocks, Store
 from simulator.records import IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, RequestTable
 from simulator.streams import Stream, Streams
 
 Array = NDArray[Any]
 FEW_ROWS, MOST_EXPECTED = 1 << 12, 1 << 24
+PRESENT = STATION_FIELDS.index("present")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Sizes:
     holds: int = 256
     keys: int = 1024
     entries: int = 1024
+    locks: int = 256
     rows: int = FEW_ROWS
     block_bits: int = 12
     budget: int = 1_000_000  # steps between looks for a Ctrl-C
@@ -127,7 +130,7 @@ class Memory:
         for name in ("code", "table", "numbers", "draws", "balancers", "stations", "queues", "workloads", "users"):
             self._set(name, getattr(tables, name))
         w["running"] = w["thinking"] = w["full"] = NONE
-        w["free_token"] = w["free_scope"] = w["free_hold"] = w["free_entry"] = NONE
+        w["free_token"] = w["free_scope"] = w["free_hold"] = w["free_entry"] = w["free_lock"] = NONE
         w["frame_size"] = max((spec.frame_size for spec in program.workloads), default=1)
         w["times_size"] = 2 * max((len(spec.components) for spec in program.workloads), default=0)
         w["first_user"] = 1 + len(program.workloads)
@@ -148,7 +151,7 @@ class Memory:
         rows = max(windows, 1) + 1
         w["duration"], w["window"], w["ticks_left"] = duration, duration / windows, windows - 1
         w["station_count"], w["workload_count"] = len(program.stations), len(program.workloads)
-        w["sampled"] = 1  # at time 0 everything is 0
+        w["sampled"] = 1  # at time 0 everything is 0, but for what stores hold
         self._set("sample_times", np.zeros(rows))
         self._set("station_samples", np.zeros((rows, len(program.stations), len(STATION_FIELDS))))
         self._set("workload_samples", np.zeros((rows, len(program.workloads), len(WORKLOAD_FIELDS))))
@@ -201,14 +204,48 @@ class Memory:
         _chain(self.arrays["holds"], "below", before, int(self.w["free_hold"]))
         self.w["free_hold"] = before
 
+    def grow_locks(self, count: int) -> None:
+        """Have room for that many keys that are held."""
+        before = len(self.arrays["locks"]) if "locks" in self.arrays else 0
+        self._set("locks", _grown(self.arrays.get("locks"), count, layout.LOCK))
+        _chain(self.arrays["locks"], "free", before, int(self.w["free_lock"]))
+        self.w["free_lock"] = before
+
     def _lay_out_stores(self) -> None:
-        self.stores = [n for n, kind in enumerate(self.tables.stations["kind"][:-1]) if kind == layout.Kind.STORE]
-        self.grow_keys(self.sizes.keys if self.stores else 1)
-        self._grow_entries(self.sizes.entries if self.stores else 1)
+        """Tables of keys, entries and locks; what is in stores at time 0."""
+        specs = self.program.stations
+        self.stores = [number for number, spec in enumerate(specs) if isinstance(spec, Store)]
+        self.rows = len(self.stores) + sum(isinstance(spec, KeyedLocks) for spec in specs)
+        contents = [(number, spec) for number, spec in enumerate(specs) if isinstance(spec, Store) and spec.content]
+        self.grow_keys(max(self.sizes.keys if self.rows else 1, *(1 + max(spec.content) for _, spec in contents), 1))
+        there = sum(len(spec.content) for _, spec in contents)
+        self._grow_entries(there + (self.sizes.entries if self.stores else 1))
+        self.grow_locks(self.sizes.locks)
+        for number, spec in contents:
+            self._fill_store(number, spec)
+
+    def _fill_store(self, number: int, spec: Store) -> None:
+        """Put a store's content in: the first free entries, in a list as long as they are."""
+        station, count = self.tables.stations[number], len(spec.content)
+        first = int(self.w["free_entry"])
+        places = np.arange(count)
+        keys = np.fromiter(spec.content, np.int64, count)
+        entries = self.arrays["entries"][first : first + count]
+        entries["key"], entries["place"], entries["copies"] = keys, places, 1
+        entries["inserted"] = [spec.inserted(position) for position in range(count)]
+        entries["uses"] = entries["order"] = places + 1
+        entries["before"], entries["after"] = first + places - 1, first + places + 1
+        entries["before"][0] = entries["after"][-1] = NONE
+        self.arrays["keys"][station["row"], keys] = first + places
+        self.arrays["uses"][station["row"], :count] = first + places
+        station["first"], station["end"] = first, first + count - 1
+        station["busy"] = station["order"] = count
+        self.w["free_entry"] = first + count
+        self.arrays["station_samples"][0, number, PRESENT] = count
 
     def grow_keys(self, universe: int) -> None:
         """Have room for keys below `universe`."""
-        keys = np.full((max(len(self.stores), 1), universe), NONE, np.int32)
+        keys = np.full((max(self.rows, 1), universe), NONE, np.int32)
         if "keys" in self.arrays:
             old = self.arrays["keys"]
             keys[:, : old.shape[1]] = old
@@ -221,7 +258,7 @@ class Memory:
         self._set("entries", _grown(self.arrays.get("entries"), count, layout.ENTRY))
         _chain(self.arrays["entries"], "free", before, int(self.w["free_entry"]))
         self.w["free_entry"] = before
-        uses = np.zeros((max(len(self.stores), 1), count), np.int32)
+        uses = np.zeros((max(self.rows, 1), count), np.int32)
         uses[:, :before] = self.arrays["uses"] if before else 0
         self._set("uses", uses)
         for number in self.stores:
@@ -247,6 +284,10 @@ class Memory:
     def more_entries(self) -> None:
         """Twice as many entries of stores."""
         self._grow_entries(2 * len(self.arrays["entries"]))
+
+    def more_locks(self) -> None:
+        """Twice as many keys that are held."""
+        self.grow_locks(2 * len(self.arrays["locks"]))
 
     def more_rows(self) -> None:
         """More rows for the workload whose columns are full."""

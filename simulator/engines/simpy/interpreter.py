@@ -13,6 +13,7 @@ from simulator.engines.simpy.balancers import balancer_of
 from simulator.engines.simpy.stations.station import Outcome
 from simulator.engines.simpy.tokens import OpenScope, Token
 from simulator.engines.simpy.unwinding import release_holds
+from simulator.hashing import bucket_of
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Place
 from simulator.program.program import Draw
@@ -139,6 +140,16 @@ class Interpreter:
 
         return step
 
+    def _AcquireKey(self, instruction: ops.AcquireKey, following: int) -> Step:
+        register, component = instruction.key_register, instruction.component
+        locks = self._station(instruction.place)
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            return locks(token).enter(token, token.frame[register], component)  # type: ignore[no-any-return]
+
+        return step
+
     def _Release(self, instruction: ops.Release, following: int) -> Step:
         def step(token: Token) -> bool:
             token.pc = following
@@ -175,11 +186,34 @@ class Interpreter:
 
         return step
 
-    def _Lookup(self, instruction: ops.Lookup, following: int) -> Step:
-        store, register, miss = self._station(instruction.place), instruction.key_register, instruction.miss
+    def _HashInto(self, instruction: ops.HashInto, following: int) -> Step:
+        register, key_register, first = instruction.register, instruction.key_register, instruction.first
+        count, salt = instruction.count, instruction.salt
 
         def step(token: Token) -> bool:
-            token.pc = following if store(token).lookup(token.frame[register]) else miss
+            token.frame[register] = first + bucket_of(token.frame[key_register], count, salt)
+            token.pc = following
+            return True
+
+        return step
+
+    def _GroupInto(self, instruction: ops.GroupInto, following: int) -> Step:
+        register, key_register, first = instruction.register, instruction.key_register, instruction.first
+        size = instruction.size
+
+        def step(token: Token) -> bool:
+            token.frame[register] = first + token.frame[key_register] // size
+            token.pc = following
+            return True
+
+        return step
+
+    def _Lookup(self, instruction: ops.Lookup, following: int) -> Step:
+        store, register, miss = self._station(instruction.place), instruction.key_register, instruction.miss
+        counted = instruction.counted
+
+        def step(token: Token) -> bool:
+            token.pc = following if store(token).lookup(token.frame[register], counted) else miss
             return True
 
         return step
@@ -189,6 +223,16 @@ class Interpreter:
 
         def step(token: Token) -> bool:
             store(token).insert(token.frame[register])
+            token.pc = following
+            return True
+
+        return step
+
+    def _Remove(self, instruction: ops.Remove, following: int) -> Step:
+        store, register = self._station(instruction.place), instruction.key_register
+
+        def step(token: Token) -> bool:
+            store(token).remove(token.frame[register])
             token.pc = following
             return True
 

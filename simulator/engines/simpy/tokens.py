@@ -57,7 +57,7 @@ class Token:
         self.detached = False
         self.alive = True
         self.scopes: list[OpenScope] = []
-        self.holds: list[tuple[Held, float]] = []
+        self.holds: list[tuple[Held, float]] = []  # with the units of a pool, or the key of a lock
         self.branches: list[Token] = []
         self.need = 0
         self.detaches = False

@@ -5,11 +5,12 @@ from __future__ import annotations
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import PASSING, Kind
 from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
-from simulator.engines.compiled.stations import batch, breaker, bucket, pool, servers, sharing, station
+from simulator.engines.compiled.stations import batch, breaker, bucket, keyed_locks, pool, servers, sharing, station
 from simulator.engines.compiled.tokens import complete_passing, token_event
 
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
+KEYED_LOCKS = int(Kind.KEYED_LOCKS)
 
 
 @compiled
@@ -29,6 +30,8 @@ def withdraw(w: Record, token: int) -> None:
         pool.withdraw(w, place, token)
     elif kind == BATCH:
         batch.withdraw(w, place, token)
+    elif kind == KEYED_LOCKS:
+        keyed_locks.withdraw(w, place, token)
     else:
         bucket.withdraw(w, place, token)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from simulator.engines.compiled.layout import Kind
 from simulator.engines.compiled.pointers import Record, compiled, hold_at, station_at, token_at
-from simulator.engines.compiled.stations import breaker, pool
+from simulator.engines.compiled.stations import breaker, keyed_locks, pool
 from simulator.engines.compiled.tokens import free_hold
 
-BREAKER = int(Kind.BREAKER)
+BREAKER, KEYED_LOCKS = int(Kind.BREAKER), int(Kind.KEYED_LOCKS)
 
 
 @compiled
@@ -21,7 +21,10 @@ def release_holds(w: Record, token: int, keep: int, outcome: int) -> None:
         t.hold = h.below
         t.holds -= 1
         free_hold(w, hold)
-        if station_at(w.stations, station).kind == BREAKER:
+        kind = station_at(w.stations, station).kind
+        if kind == BREAKER:
             breaker.release(w, station, amount, outcome)
+        elif kind == KEYED_LOCKS:
+            keyed_locks.release(w, station, int(amount))
         else:
             pool.release(w, station, amount)

@@ -9,9 +9,14 @@ from simulator.engines.compiled.pointers import Record, inlined, queue_at, token
 @inlined
 def push(w: Record, station: Record, token: int, level: int) -> None:
     """Join a station's queue at a level."""
-    queue = queue_at(w.queues, station.queue + level)
+    token_at(w.tokens, token).level = level
+    link(w, queue_at(w.queues, station.queue + level), token)
+
+
+@inlined
+def link(w: Record, queue: Record, token: int) -> None:
+    """Put a token at the end of a list with a first and an end."""
     t = token_at(w.tokens, token)
-    t.level = level
     t.before = queue.end
     t.after = NONE
     if queue.end == NONE:
@@ -24,8 +29,13 @@ def push(w: Record, station: Record, token: int, level: int) -> None:
 @inlined
 def remove(w: Record, station: Record, token: int) -> None:
     """Leave a station's queue."""
+    unlink(w, queue_at(w.queues, station.queue + token_at(w.tokens, token).level), token)
+
+
+@inlined
+def unlink(w: Record, queue: Record, token: int) -> None:
+    """Take a token out of a list."""
     t = token_at(w.tokens, token)
-    queue = queue_at(w.queues, station.queue + t.level)
     if t.before == NONE:
         queue.first = t.after
     else:

@@ -28,12 +28,12 @@ def _find(w: Record, s: Record, key: int) -> int:
 
 
 @compiled
-def lookup(w: Record, station: int, key: int) -> bool:
-    """Whether the key is present and fresh; counts as a use."""
+def lookup(w: Record, station: int, key: int, counted: int) -> bool:
+    """Whether the key is present and fresh; a use of it, which the statistics count or do not."""
     s = station_at(w.stations, station)
     account(w, s)
-    s.arrivals += 1
-    s.completions += 1
+    s.arrivals += counted
+    s.completions += counted
     entry = _find(w, s, key)
     if entry == NONE:
         return False
@@ -41,7 +41,7 @@ def lookup(w: Record, station: int, key: int) -> bool:
     if s.expires and w.now - e.inserted > s.time_to_live:
         _remove(w, s, entry)
         return False
-    s.hits += 1
+    s.hits += counted
     e.uses += 1
     _use(w, s, entry)
     return True
@@ -54,12 +54,28 @@ def insert(w: Record, station: int, key: int) -> None:
     account(w, s)
     entry = _find(w, s, key)
     if entry != NONE:
-        entry_at(w.entries, entry).inserted = w.now
+        e = entry_at(w.entries, entry)
+        e.inserted = w.now
+        e.copies += 1
         _use(w, s, entry)
         return
     if s.busy >= s.entries_most:
         _remove(w, s, index_at(w.uses, s.uses) if s.eviction == LFU else s.first)
     _add(w, s, key)
+
+
+@compiled
+def remove(w: Record, station: int, key: int) -> None:
+    """Take the key out, where it is there; of a multiset one of its copies."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    entry = _find(w, s, key)
+    if entry == NONE:
+        return
+    e = entry_at(w.entries, entry)
+    e.copies -= 1
+    if not s.multiset or e.copies == 0:
+        _remove(w, s, entry)
 
 
 @inlined
@@ -70,6 +86,7 @@ def _add(w: Record, s: Record, key: int) -> None:
     e.key = key
     e.inserted = w.now
     e.uses = 0
+    e.copies = 1
     set_index(w.keys, s.row * w.universe + key, entry)
     s.busy += 1
     if s.eviction == LFU:

@@ -10,6 +10,7 @@ from simulator.engines.simpy.stations.breaker import BreakerStation
 from simulator.engines.simpy.stations.bucket import BucketStation
 from simulator.engines.simpy.stations.budget import BudgetStation
 from simulator.engines.simpy.stations.external import ExternalStation, Serve
+from simulator.engines.simpy.stations.keyed_locks import KeyedLocksStation
 from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.engines.simpy.stations.servers import ServersStation
 from simulator.engines.simpy.stations.sharing import SharingStation
@@ -17,7 +18,18 @@ from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.stations.store import StoreStation
 from simulator.errors import UsageError
 from simulator.program import stations as specs
-from simulator.program.stations import Batch, Breaker, Bucket, Budget, External, Pool, Servers, Sharing, Store
+from simulator.program.stations import (
+    Batch,
+    Breaker,
+    Bucket,
+    Budget,
+    External,
+    KeyedLocks,
+    Pool,
+    Servers,
+    Sharing,
+    Store,
+)
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -32,6 +44,8 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
             return SharingStation(engine, spec)
         case Pool():
             return PoolStation(engine, spec)
+        case KeyedLocks():
+            return KeyedLocksStation(engine, spec)
         case Bucket():
             return BucketStation(engine, spec)
         case Batch():

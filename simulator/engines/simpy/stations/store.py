@@ -22,20 +22,29 @@ class StoreStation(Station):
         self.entries: OrderedDict[int, tuple[float, int]] = OrderedDict()
         self.by_use: list[tuple[int, int, int]] = []  # LFU: heap of (uses, order of use, key), stale ones kept
         self.used: dict[int, tuple[int, int]] = {}
+        self.copies: dict[int, int] = {}  # of each key of a multiset
         self.order = 0
+        for position, key in enumerate(spec.content):
+            self._add(key, spec.inserted(position), position + 1)
 
-    def lookup(self, key: int) -> bool:
-        """Whether the key is present and fresh; counts as a use."""
+    def _add(self, key: int, inserted: float, uses: int) -> None:
+        self.entries[key] = (inserted, uses)
+        self.copies[key] = 1
+        self.busy = len(self.entries)
+        self._use(key, uses)
+
+    def lookup(self, key: int, counted: bool = True) -> bool:
+        """Whether the key is present and fresh; a use of it, which the statistics count or do not."""
         now = self.account()
-        self.arrivals += 1
-        self.completions += 1
+        self.arrivals += counted
+        self.completions += counted
         entry = self.entries.get(key)
         if entry is None:
             return False
         if self.spec.time_to_live is not None and now - entry[0] > self.spec.time_to_live:
             self._remove(key)
             return False
-        self.hits += 1
+        self.hits += counted
         self._use(key, entry[1] + 1)
         return True
 
@@ -44,13 +53,21 @@ class StoreStation(Station):
         now = self.account()
         if key in self.entries:
             self.entries[key] = (now, self.entries[key][1])
+            self.copies[key] += 1
             self._use(key, self.entries[key][1])
             return
         if len(self.entries) >= self.spec.capacity:
             self._remove(self._victim())
-        self.entries[key] = (now, 0)
-        self.busy = len(self.entries)
-        self._use(key, 0)
+        self._add(key, now, 0)
+
+    def remove(self, key: int) -> None:
+        """Take the key out, where it is there; of a multiset one of its copies."""
+        self.account()
+        if key not in self.entries:
+            return
+        self.copies[key] -= 1
+        if not self.spec.multiset or not self.copies[key]:
+            self._remove(key)
 
     def _use(self, key: int, uses: int) -> None:
         self.entries[key] = (self.entries[key][0], uses)
@@ -71,6 +88,6 @@ class StoreStation(Station):
         return self.by_use[0][2]
 
     def _remove(self, key: int) -> None:
-        del self.entries[key]
+        del self.entries[key], self.copies[key]
         self.used.pop(key, None)
         self.busy = len(self.entries)
