@@ -52,16 +52,37 @@ class ProfilePoint(Part):
 
 
 class ProfileSpec(Part):
-    """A load that changes as scheduled, such as a flash sale."""
+    """A load that changes as scheduled, such as a flash sale; a CSV file has the columns at (s) and rate (/s)."""
 
-    points: list[ProfilePoint] = Field(min_length=1)
-    """Rates by time; the first point is at 0 s."""
+    bare: ClassVar[str | None] = "file"
+
+    file: str | None = None
+    """CSV file, relative to the model's."""
+    factor: Factor = 1.0
+    """The rates are multiplied by this."""
+    points: list[ProfilePoint] = Field(default_factory=list)
+    """Rates by time, where there is no file; the first point is at 0 s."""
     repeats: bool = False
     """Start again after the last point (a day, a week), instead of keeping its rate."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _load(cls, data: Any, info: ValidationInfo) -> Any:
+        data = cls.long_form(data)
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("points"):
+            times = read_column(data["file"], "at", info.context, ascending=True)
+            rates = read_column(data["file"], "rate", info.context)
+            points = [
+                {"at": f"{at!r} s", "rate": f"{rate!r}/s"} for at, rate in zip(times, rates, strict=True)
+            ]
+            return {**data, "points": points}
+        return data
 
     @field_validator("points")
     @classmethod
     def _is_a_story(cls, points: list[ProfilePoint]) -> list[ProfilePoint]:
+        if not points:
+            raise ValueError("expected a file or a list of points")
         times = [point.at for point in points]
         if times[0] != 0.0:
             raise ValueError(f"the first point is at {times[0]:g} s, expected 0 s")
@@ -84,7 +105,7 @@ class ProfileSpec(Part):
     def arrivals(self) -> Profile:
         """The arrival process."""
         times = tuple(point.at for point in self.points)
-        return Profile(times, tuple(point.rate for point in self.points), self.repeats)
+        return Profile(times, tuple(point.rate * self.factor for point in self.points), self.repeats)
 
 
 class ReplaySpec(Part):
@@ -207,8 +228,7 @@ class Workload(Guard):
         if self.bursty is not None:
             return {"bursty": [state.model_copy(update={"rate": state.rate * factor}) for state in self.bursty]}
         if self.profile is not None:
-            points = [point.model_copy(update={"rate": point.rate * factor}) for point in self.profile.points]
-            return {"profile": self.profile.model_copy(update={"points": points})}
+            return {"profile": self.profile.model_copy(update={"factor": self.profile.factor * factor})}
         if self.users is not None:
             return {"users": max(round(self.users * factor), 1)}
         raise ValueError("the load of a replay cannot be multiplied")
