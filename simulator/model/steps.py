@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from simulator.distributions import Constant
+from simulator.distributions import Constant, Distribution
 from simulator.model import call as _calls  # takes their steps into the language  # noqa: F401
 from simulator.model.distribution import CountDistribution, DurationDistribution, SizeDistribution
+from simulator.model.growth import Growth
 from simulator.model.part import Count, Part, Share
 from simulator.model.resource import discover
 from simulator.model.step import EXPECTED_STEP, STEPS, Place, StepPart, lower_steps, verb_of
@@ -35,6 +36,18 @@ class Compute(StepPart):
 
     compute: DurationDistribution
     """Core time."""
+    growth: Growth | None = None
+    """How it grows with the data; it does not where left out."""
+
+    @model_validator(mode="after")
+    def _is_possible(self) -> Self:
+        self.time()
+        return self
+
+    def time(self) -> Distribution:
+        """Core time with the data as they are; raises ValueError where there is no such thing."""
+        measured = self.compute.distribution()
+        return measured if self.growth is None else measured.scaled(self.growth.factor())
 
     def lower(self, site: Site) -> None:
         """An event loop or thread does the work on a core that it shares with the others."""
@@ -42,7 +55,7 @@ class Compute(StepPart):
         event_loop = service.worker_model == "event_loop" and service.workers is not None
         if event_loop:
             site.acquire("workers", site.spread(site.deployment.loops), Constant(1.0))
-        site.work("cpu", site.place(lambda host: host.cpu), self.compute.distribution())
+        site.work("cpu", site.place(lambda host: host.cpu), self.time())
         if event_loop:
             site.release()
 

@@ -72,9 +72,7 @@ class ProfileSpec(Part):
         if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("points"):
             times = read_column(data["file"], "at", info.context, ascending=True)
             rates = read_column(data["file"], "rate", info.context)
-            points = [
-                {"at": f"{at!r} s", "rate": f"{rate!r}/s"} for at, rate in zip(times, rates, strict=True)
-            ]
+            points = [{"at": f"{at!r} s", "rate": f"{rate!r}/s"} for at, rate in zip(times, rates, strict=True)]
             return {**data, "points": points}
         return data
 
