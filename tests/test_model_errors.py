@@ -202,7 +202,7 @@ services.web.operations.browse.7.compute=7 ms
 services.web.operations.browse.x.compute=7 ms
     no such place in the model: services.web.operations.browse has no item 'x'; its items are numbered: 0 to 1
 services.web.operations.browse.0.delay=7 ms
-    no such place in the model: services.web.operations.browse.0 has no 'delay'; expected one of compute
+    no such place in the model: services.web.operations.browse.0 has no 'delay'; expected one of compute, growth
 hosts.big.cpu=8
     no such place in the model: hosts has no 'big'; it has app
 hosts.app.cpu.cors=8
