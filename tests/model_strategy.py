@@ -90,17 +90,52 @@ cpus = st.sampled_from(
     ]
 )  # fmt: skip
 memories = st.fixed_dictionaries({"size": st.just(size(MEMORY)), "when_full": st.sampled_from(["wait", "reject"])})
-disks = st.fixed_dictionaries(
+flushes = st.fixed_dictionaries(
+    {},
+    optional={
+        "time": positive_times,
+        "cv": st.sampled_from([0.0, 1.0]),
+        "most": st.integers(1, 3),
+        "linger": constant_times,
+    },
+)
+arrays = st.sampled_from([(0, 2), (1, 2), (5, 3), (6, 4), (10, 4)]).map(
+    lambda raid: {"level": raid[0], "disks": raid[1]}
+)
+any_disk = {
+    "bandwidth": st.sampled_from(["800.0 B/s", "10000.0 B/s"]),
+    "raid": arrays,
+    "fsync": flushes,
+}
+channel_disks = st.fixed_dictionaries(
     {
         "iops": st.sampled_from(["4.0 /s", "16.0 /s", "50.0 /s"]),
         "queue_depth": st.integers(1, 3),
         "cv": st.sampled_from([0.0, 0.0, 1.0, 0.5]),
     },
     optional={
-        "bandwidth": st.sampled_from(["800.0 B/s", "10000.0 B/s"]),
+        **any_disk,
+        "write_iops": st.sampled_from(["4.0 /s", "32.0 /s"]),
         "discipline": st.sampled_from(["fifo", "lifo", "priority"]),
     },
 )
+paced_disks = st.fixed_dictionaries(
+    {"iops": st.sampled_from(["4.0 /s", "16.0 /s"]), "latency": positive_times, "cv": st.sampled_from([0.0, 0.0, 1.0])},
+    optional={
+        **any_disk,
+        "write_iops": st.sampled_from(["4.0 /s", "32.0 /s"]),
+        "write_latency": positive_times,
+        "queue_depth": st.integers(1, 3),
+        "burst_window": positive_times,
+        "credits": st.fixed_dictionaries(
+            {"baseline": st.sampled_from(["1.0 /s", "8.0 /s"]), "balance": st.sampled_from([1, 4, 16])}
+        ),
+    },
+)
+hard_disks = st.fixed_dictionaries(
+    {"seek": st.one_of(positive_times, drawn(seconds, EIGHTHS)), "rpm": st.sampled_from([60, 240])}, optional=any_disk
+)
+disks = st.one_of(channel_disks, channel_disks, paced_disks, hard_disks)
 nics = st.fixed_dictionaries(
     {"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"]), "overhead": st.sampled_from([1.0, 1.25])}
 )
@@ -122,6 +157,7 @@ caches = st.one_of(
     ),
     st.fixed_dictionaries({"hit_ratio": st.sampled_from([0.0, 0.3, 1.0])}),
 )
+volumes = st.fixed_dictionaries({"disk": disks}, optional={"nic": nics, "latency": times})
 locks = st.fixed_dictionaries({}, optional={"queue_limit": st.integers(0, 2)})
 externals = st.fixed_dictionaries(
     {"latency": times},
@@ -168,7 +204,7 @@ def step_kinds(around, depth):
     """The kinds of step that may stand here, the simple ones twice."""
     simple = ["compute", "delay", "lookup", "external", "fail", "pick", "forget"]
     if "disk" in around.equipment:
-        simple += ["read", "write"]
+        simple += ["read", "write", "fsync"]
     if "nic" in around.equipment:
         simple += ["transfer"]
     if around.processes:
@@ -215,7 +251,11 @@ def step(draw, around, depth):
             bad = {"probability": share, "steps": [{"fail": draw(st.sampled_from(["broken", "denied"]))}]}
             return {"choose": [bad, {"probability": 1 - share, "steps": []}]}
         case "read" | "write":
-            return without_nones({kind: draw(sizes), "times": draw(maybe(counts))})
+            more = {"items": st.integers(1, 3), "pattern": st.sampled_from(["random", "sequential"])}
+            optional = draw(st.fixed_dictionaries({}, optional={**more, "volume": st.just("v")}))
+            return without_nones({kind: draw(sizes), "times": draw(maybe(counts)), **optional})
+        case "fsync":
+            return without_nones({"fsync": draw(sizes), "volume": draw(maybe(st.just("v")))})
         case "transfer":
             return {"transfer": draw(sizes), "direction": draw(st.sampled_from(["out", "in"]))}
         case "use":
@@ -314,6 +354,7 @@ def models(draw, processes=True, sources=ALL_SOURCES):
         "services": services,
         "caches": {"c": draw(caches)},
         "keys": {KEY: draw(drawn_keys)},
+        "volumes": {"v": draw(volumes)},
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
         "network": {"latency": draw(times)},
@@ -327,7 +368,8 @@ QUANTITY = re.compile(r"([\d.e+-]+) (s|/s|B/s)")
 def slowed(part, factor=2.0):
     """The model (or a part of it) with all durations `factor` times as long, and all rates as much lower."""
     if isinstance(part, dict):
-        return {key: slowed(value, factor) for key, value in part.items()}
+        turned = {"rpm": round(part["rpm"] / factor)} if "rpm" in part else {}  # of no unit
+        return {key: slowed(value, factor) for key, value in part.items()} | turned
     if isinstance(part, list):
         return [slowed(value, factor) for value in part]
     match = QUANTITY.fullmatch(part) if isinstance(part, str) else None

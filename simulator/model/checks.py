@@ -163,8 +163,8 @@ def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] |
 
 
 def _lacking_equipment(place: Place, step: dict[Any, Any], equipment: tuple[str, set[str]] | None) -> Iterator[Finding]:
-    for verb, part in _kind(step).equipment.items():
-        if step.get(verb) is not None and equipment is not None and part not in equipment[1]:
+    for verb, part in _kind(step).needed_equipment(step).items():
+        if equipment is not None and part not in equipment[1]:
             yield (
                 (*place, verb),
                 f"host {equipment[0]!r} has no {part}, expected one for this step (hosts.{equipment[0]}.{part})",

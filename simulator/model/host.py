@@ -50,6 +50,11 @@ class Host(Part):
             raise ValueError(f"{threads:,} hardware threads, expected at most {MOST_THREADS:,}")
         return self
 
+    @property
+    def cost_per_hour(self) -> float:
+        """Price of one instance with its disk, in USD an hour."""
+        return self.price + (self.disk.cost_per_hour if self.disk else 0.0)
+
     def lower(self, builder: Builder, name: str) -> tuple[HostStations, ...]:
         """The stations of every instance."""
         return tuple(self._instance(builder, f"hosts.{name}") for _ in range(self.count))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from simulator.analytic.demands import facts
@@ -12,6 +12,7 @@ from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
 from simulator.model.keys import RequestKeys
+from simulator.model.host import HostStations
 from simulator.model.resource import RESOURCES
 from simulator.model.site import Deployment, Site
 from simulator.model.step import lower_steps
@@ -77,12 +78,28 @@ class Lowering:
             named = system.resources(section).items()
             self.resources[section] = {name: resource.lower(self, name) for name, resource in named}
         self._processes: dict[str, int] = {}
+        self._made: dict[str, Any] = {}
 
     def program(self) -> p.Program:
         """Lower every workload and finish."""
         for name, workload in self.system.workloads.items():
             self._workload(name, workload)
         return self.builder.build(self.system.name)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What is made where it is first asked for, such as stations that few models need."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def logs_of_host(self, site: Site) -> dict[HostStations, int]:
+        """The stations that flush the disks of a site's host, by its instances."""
+        name = f"hosts.{site.deployment.service.host}.disk"
+        instances = self.hosts[site.deployment.service.host]
+        disk = self.disk_of(site)
+        return self.once(  # type: ignore[no-any-return]
+            name, lambda: {instance: disk.lower_log(self.builder, name) for instance in instances}
+        )
 
     def process(self, name: str) -> int:
         """The external station of that name, one for all who use it."""

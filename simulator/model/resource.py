@@ -32,6 +32,11 @@ class Resource(Part):
         """Seconds in which it goes once through its states, which a run must see several times; 0 where it has none."""
         return 0.0
 
+    @property
+    def cost_per_hour(self) -> float:
+        """Price, in USD an hour; 0 where it has none."""
+        return 0.0
+
     def lower(self, lowering: Lowering, name: str) -> Any:
         """What its steps need: numbers of stations, as a rule. Hosts and services are lowered before."""
         raise NotImplementedError

@@ -40,6 +40,11 @@ class StepPart(Part):
             STEPS[cls.verb] = cls
 
     @classmethod
+    def needed_equipment(cls, step: dict[Any, Any]) -> dict[str, str]:
+        """The fields of a step as written that need a part of the host."""
+        return {field: part for field, part in cls.equipment.items() if step.get(field) is not None}
+
+    @classmethod
     def inner_steps(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
         """The lists of steps inside a step as written, which may be wrong, with where they stand in it."""
         for field in cls.inner:

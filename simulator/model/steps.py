@@ -75,53 +75,6 @@ class Delay(StepPart):
         site.delay(self.name, self.delay.distribution())
 
 
-class _DiskAccess(StepPart):
-    times: CountDistribution | None = None
-    """How many operations of this size, one after the other; 1 where left out."""
-
-    def _lower(self, site: Site, size: SizeDistribution) -> None:
-        if self.times is None:
-            self._access(site, size)
-            return
-        with site.builder.repeat(self.times.distribution()):
-            self._access(site, size)
-
-    def _access(self, site: Site, size: SizeDistribution) -> None:
-        disk = site.lowering.disk_of(site)
-        site.work("disk", site.place(lambda host: host.disk.channels), disk.operation_time())  # type: ignore[union-attr]
-        if disk.bandwidth is not None:
-            place = site.place(lambda host: host.disk.bytes)  # type: ignore[union-attr,return-value,arg-type]
-            site.work("disk bandwidth", place, size.distribution())
-
-
-class Read(_DiskAccess):
-    """Read from the host's disk."""
-
-    verb: ClassVar[str] = "read"
-    equipment: ClassVar[dict[str, str]] = {"read": "disk"}
-
-    read: SizeDistribution
-    """Bytes of one operation."""
-
-    def lower(self, site: Site) -> None:
-        """One operation in a channel of the disk, then its bytes over the disk's bandwidth."""
-        self._lower(site, self.read)
-
-
-class Write(_DiskAccess):
-    """Write to the host's disk."""
-
-    verb: ClassVar[str] = "write"
-    equipment: ClassVar[dict[str, str]] = {"write": "disk"}
-
-    write: SizeDistribution
-    """Bytes of one operation."""
-
-    def lower(self, site: Site) -> None:
-        """One operation in a channel of the disk, then its bytes over the disk's bandwidth."""
-        self._lower(site, self.write)
-
-
 class Transfer(StepPart):
     """Send bytes over the host's NIC (to somebody outside the model), or receive them."""
 

@@ -150,8 +150,9 @@ class System(StackOfResources):
 
     @property
     def cost_per_hour(self) -> float:
-        """Price of all hosts, in USD an hour."""
-        return sum(host.price * host.count for host in self.hosts.values())
+        """Price of all hosts and resources, in USD an hour."""
+        hosts = sum(host.cost_per_hour * host.count for host in self.hosts.values())
+        return hosts + sum(each.cost_per_hour for section in RESOURCES for each in self.resources(section).values())
 
     @property
     def has_steady_state(self) -> bool:

@@ -131,6 +131,13 @@ class Builder:
         self.draws.append(Draw(stream, distribution, self.counter()))
         return len(self.draws) - 1
 
+    def draw_of_station(self, distribution: Distribution, name: str) -> int:
+        """Number of a draw that a station makes by itself, under a name that no path is part of."""
+        if isinstance(distribution, Constant):
+            return self._constant(distribution)
+        self.draws.append(Draw(self._unique(name), distribution))
+        return len(self.draws) - 1
+
     def counter(self) -> int:
         """A register that counts the executions of what is emitted next, where it may run more than once."""
         return self.register() if self._repeating else NO_REGISTER
