@@ -217,18 +217,21 @@ def _model_path(model: Path) -> Path:
 def check(model: Model, sets: Sets = None, as_json: Json = False) -> None:
     """Validate a model and show what follows from it without simulating: visits, demands, saturation."""
     from simulator.analytic.demands import facts
+    from simulator.model.catalogue import named_types
     from simulator.model.files import load
     from simulator.model.lowering import lower
     from simulator.results.results import SCHEMA_VERSION, to_json
 
     system = load(_model_path(model), sets or ())
     found = facts(lower(system))
+    types = named_types(system)
     if as_json:
-        _print_json({"schema_version": SCHEMA_VERSION, "model": system.name, "valid": True, **to_json(found)})
+        header = {"schema_version": SCHEMA_VERSION, "model": system.name, "valid": True, "types": dict(types)}
+        _print_json({**header, **to_json(found)})
         return
     from simulator.report.tables import check_tables
 
-    _print(check_tables(system.name, found, system.cost_per_hour))
+    _print(check_tables(system.name, found, system.cost_per_hour, types))
 
 
 @app.command()
@@ -474,19 +477,31 @@ def schema() -> None:
 
 @app.command()
 def models(as_json: Json = False) -> None:
-    """List the shipped models, with a line each."""
+    """List the shipped models and the hardware catalogue, with a line each."""
+    from simulator.model.catalogue import SECTIONS, types_of
+    from simulator.model.catalogue import groups as hardware_groups
     from simulator.model.shipped import shipped_models
 
     found = shipped_models()
     if as_json:
-        from simulator.results.results import SCHEMA_VERSION
+        from simulator.results.results import SCHEMA_VERSION, to_json
 
         listed = [{"name": name, "description": description} for name, description in found]
-        _print_json({"schema_version": SCHEMA_VERSION, "models": listed})
+        hardware = {section: [to_json(each) for each in types_of(section).values()] for section in SECTIONS}
+        _print_json({"schema_version": SCHEMA_VERSION, "models": listed, "hardware": hardware})
         return
-    from simulator.report.tables import models_table
+    from simulator.report.tables import models_tables
 
-    _print([models_table(found)])
+    hardware_lines = [
+        (f"{section}: {group}", f"{_first_to_last([each.name for each in types])}: {types[0].about}")
+        for section in SECTIONS
+        for group, types in hardware_groups(section).items()
+    ]
+    _print(models_tables(found, hardware_lines))
+
+
+def _first_to_last(names: list[str]) -> str:
+    return ", ".join(names) if len(names) < 5 else f"{names[0]} to {names[-1]}, {len(names)} types"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
 
+from simulator.model.host import Host
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS, Place, StepPart, verb_of
 from simulator.model.words import nearest
@@ -154,10 +155,11 @@ def _unknown_in_step(
 
 
 def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] | None:
-    """Name of a service's host and what it has; None where the host is unknown."""
+    """Name of a service's host and what it has; None where the host, or its type, is unknown."""
     host = _mapping(_mapping(document.get("services")).get(service)).get("host")
-    spec = _mapping(document.get("hosts")).get(host) if isinstance(host, str) else None
-    if not isinstance(spec, dict):
+    written = _mapping(document.get("hosts")).get(host) if isinstance(host, str) else None
+    spec = Host.completed(written)
+    if not isinstance(spec, dict) or not Host.knows(spec.get("type")):
         return None
     return str(host), {part for part in ("disk", "nic", "memory") if spec.get(part) is not None}
 

@@ -20,11 +20,12 @@ level 6 (Patterson, Gibson and Katz, "A case for redundant arrays of inexpensive
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from simulator.distributions import Constant, Distribution, Gamma, Uniform
+from simulator.model.catalogue import Typed
 from simulator.model.distribution import DurationDistribution
 from simulator.model.part import (
     Amount,
@@ -156,8 +157,12 @@ class Tariff(Part):
     """Bandwidth that costs nothing more."""
 
 
-class Disk(Part):
+class Disk(Typed):
     """A disk, an array of disks, or a volume."""
+
+    bare: ClassVar[str | None] = "type"
+    section: ClassVar[str] = "disks"
+    least: ClassVar[dict[str, Any]] = {"iops": 1}
 
     iops: OperationsPerSecond | None = None
     """Operations a second that it does at most; with credits, that it bursts to."""

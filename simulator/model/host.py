@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
+from simulator.model.catalogue import Typed
 from simulator.model.cpu import Cpu
 from simulator.model.disk import Disk, DiskStations
 from simulator.model.memory import Memory
 from simulator.model.nic import Nic, NicStations
-from simulator.model.part import Instances, Part, Price
+from simulator.model.part import Instances, Price
 from simulator.program.builder import Builder
 
 MOST_THREADS = 1_000_000
@@ -27,8 +28,11 @@ class HostStations:
     nic: NicStations | None
 
 
-class Host(Part):
+class Host(Typed):
     """`count` equal machines."""
+
+    section: ClassVar[str] = "machines"
+    least: ClassVar[dict[str, Any]] = {"cpu": 1}
 
     cpu: Cpu
     """Processors; `cpu: 8` is short for `cpu: {cores: 8}`."""

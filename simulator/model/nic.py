@@ -8,9 +8,10 @@ in 1538 bytes on the wire (38 of Ethernet preamble, header, check sum and gap; 5
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from simulator.model.part import Bandwidth, Factor, Part
+from simulator.model.catalogue import Typed
+from simulator.model.part import Bandwidth, Factor
 from simulator.program.builder import Builder
 from simulator.program.stations import Sharing
 
@@ -23,9 +24,11 @@ class NicStations:
     incoming: int
 
 
-class Nic(Part):
+class Nic(Typed):
     """The network interface of one host (all its ports together)."""
 
+    section: ClassVar[str] = "nics"
+    least: ClassVar[dict[str, Any]] = {"bandwidth": "1 B/s"}
     bare: ClassVar[str | None] = "bandwidth"
 
     bandwidth: Bandwidth

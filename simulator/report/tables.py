@@ -216,8 +216,10 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
         yield "", f"saturates at {factor:.3g} times this load"
 
 
-def check_tables(model: str, facts: Facts, cost_per_hour: float) -> Iterable[RenderableType]:
-    """Everything that `tpsim check` shows."""
+def check_tables(
+    model: str, facts: Facts, cost_per_hour: float, types: Iterable[tuple[str, str]] = ()
+) -> Iterable[RenderableType]:
+    """Everything that `tpsim check` shows; `types` says where the model names types of hardware, and what they are."""
     yield _heading(model)
     closing = [("model", "valid")]
     for workload in facts.workloads:
@@ -234,6 +236,9 @@ def check_tables(model: str, facts: Facts, cost_per_hour: float) -> Iterable[Ren
     if cost_per_hour:
         closing.append(("cost", f"${cost_per_hour:,.2f} an hour"))
     yield _lines(closing)
+    named = list(types)
+    if named:
+        yield _lines(named)
 
 
 def _workload_facts(workload: WorkloadFacts) -> Table:
@@ -380,6 +385,7 @@ def _between(low: float, high: float) -> str:
     return f"[{low:.4g}, {top}]"
 
 
-def models_table(models: Iterable[tuple[str, str]]) -> RenderableType:
-    """Names and descriptions of models."""
-    return _lines(models)
+def models_tables(models: Iterable[tuple[str, str]], hardware: Iterable[tuple[str, str]]) -> Iterable[RenderableType]:
+    """Names and descriptions of models, and what the hardware catalogue has."""
+    yield _lines(models)
+    yield _lines(hardware)
