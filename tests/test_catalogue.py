@@ -137,7 +137,7 @@ def test_a_typed_model_survives_writing_and_reading():
         ("{h: {cpu: 1, disk: gp4}}", "hosts.h.disk: no disk of type 'gp4'; did you mean 'gp3'?"),
         ("{h: {cpu: 1, disk: {type: gp4, iops: 5}}}", "hosts.h.disk.type: no disk of type 'gp4'"),
         ("{h: {cpu: 1, disk: gp3, nic: {type: x}}}", "no network interface of type 'x'; known: ethernet-1g, "),
-        ("{h: {type: 5}}", "hosts.h.type: got 5, expected a text"),
+        ("{h: {type: 5}}", "hosts.h.type: got 5, expected the name of a type of hardware"),
         ("{h: {cpu: 1, disk: {type: gp3, seek: 1 ms}}}", "expected both seek and rpm"),
     ],
 )

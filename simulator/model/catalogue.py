@@ -28,7 +28,7 @@ from pydantic import field_validator, model_validator
 from simulator.model.document import read
 from simulator.model.part import Part
 from simulator.model.shipped import models_directory
-from simulator.model.words import nearest
+from simulator.model.words import nearest, short
 
 SECTIONS = {"machines": "machine", "disks": "disk", "nics": "network interface", "gpus": "GPU"}
 """The sections, and what one of their types is called."""
@@ -85,9 +85,11 @@ class Typed(Part):
     type: str | None = None
     """Type of the hardware catalogue; fields given beside it override the catalogue's (`tpsim models` lists them)."""
 
-    @field_validator("type")
+    @field_validator("type", mode="before")
     @classmethod
-    def _is_known(cls, name: str | None) -> str | None:
+    def _is_known(cls, name: Any) -> Any:
+        if name is not None and not isinstance(name, str):
+            raise ValueError(f"got {short(name)}, expected the name of a type of hardware (tpsim models lists them)")
         if not cls.knows(name):
             raise ValueError(
                 f"no {SECTIONS[cls.section]} of type {name!r}; {nearest(name, types_of(cls.section), 'known:')}"
@@ -131,11 +133,23 @@ def overlaid(kind: type[Part], under: Any, over: Any) -> Any:
 
 
 def _part(kind: type[Part], name: str) -> type[Part] | None:
-    """The class of a field that is a part."""
+    """The class of a field that is a part of several fields."""
     field = kind.model_fields.get(name)
     members = [] if field is None else [field.annotation, *get_args(field.annotation)]
     found = (each for each in members if isinstance(each, type) and each is not NoneType and issubclass(each, Part))
-    return next(found, None)
+    return next((each for each in found if not each.exclusive), None)
+
+
+def parts_of_types() -> set[type[Part]]:
+    """The classes that may have a type, and of all parts that they have: with one, none of their fields is required."""
+    found: set[type[Part]] = set()
+    waiting: list[type[Part]] = list(Typed.__subclasses__())
+    while waiting:
+        kind = waiting.pop()
+        if kind not in found:
+            found.add(kind)
+            waiting += [part for name in kind.model_fields if (part := _part(kind, name)) is not None]
+    return found
 
 
 def named_types(part: Part, place: str = "") -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from simulator.model.catalogue import parts_of_types
 from simulator.model.extension import KEY
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS
@@ -26,6 +27,8 @@ def json_schema() -> dict[str, Any]:
         definition["title"] = _spaced(definition["title"])
     for verb, kind in STEPS.items():
         definitions[kind.__name__]["title"] = f"{verb} step"
+    for part in parts_of_types():
+        _require_nothing(definitions.get(part.__name__, {}))
     for section, resource in RESOURCES.items():
         if resource.names_alone:
             _take_names(schema["properties"], section, resource.noun)
@@ -34,6 +37,12 @@ def json_schema() -> dict[str, Any]:
         "if": {"type": "object", "required": [KEY]}, "then": _extension(schema), "else": {"$ref": "#/$defs/model"},
         "$defs": {**definitions, "model": schema | {"title": "model"}},
     }  # fmt: skip
+
+
+def _require_nothing(definition: dict[str, Any]) -> None:
+    """Let all keys of a mapping, or of the long form of a bare value, be left out."""
+    for mapping in (definition, *definition.get("anyOf", ())):
+        mapping.pop("required", None)
 
 
 def _extension(schema: dict[str, Any]) -> dict[str, Any]:
