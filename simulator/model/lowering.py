@@ -11,8 +11,8 @@ from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
-from simulator.model.keys import RequestKeys
 from simulator.model.host import HostStations
+from simulator.model.keys import RequestKeys
 from simulator.model.resource import RESOURCES
 from simulator.model.site import Deployment, Site
 from simulator.model.step import lower_steps
