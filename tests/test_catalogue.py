@@ -16,10 +16,7 @@ from simulator.model.nic import Nic
 PARTS = {"machines": Host, "disks": Disk, "nics": Nic}
 ENTRIES = [(section, name) for section in SECTIONS for name in types_of(section)]
 every_entry = pytest.mark.parametrize(("section", "name"), ENTRIES, ids=[name for _, name in ENTRIES])
-REST = (
-    "\nservices: {{s: {{host: h, operations: {{o: [{steps}]}}}}}}\n"
-    "workloads: {{w: {{rate: 1/s, arrivals: constant, operation: s.o}}}}\n"
-)
+REST = "\nservices: {{s: {{host: h, operations: {{o: [{steps}]}}}}}}\nworkloads: {{w: {{rate: 1/s, operation: s.o}}}}\n"
 
 
 def model(hosts, steps, overrides=()):
@@ -56,22 +53,23 @@ def test_an_entry_is_valid_sourced_and_dated(section, name):
         assert found.cost_per_hour > 0
 
 
-@pytest.mark.parametrize("section", ["machines", "disks", "nics"])
+HOSTS = {"machines": "{{type: {0}}}", "disks": "{{cpu: 1, disk: {0}}}", "nics": "{{cpu: 1, nic: {{type: {0}}}}}"}
+STEPS = {"machines": "compute: 1 ms", "disks": "read: 4 KiB", "nics": "transfer: 4 KiB"}
+
+
+@pytest.mark.parametrize("section", list(HOSTS))
 def test_every_entry_lowers_and_works(section):
-    """One host of each type, and a request that uses what it has; alone, it takes no longer than its parts say."""
-    for name in types_of(section):
-        host = {"machines": "{{type: {0}}}", "disks": "{{cpu: 1, disk: {0}}}", "nics": "{{cpu: 1, nic: {{type: {0}}}}}"}
-        system = sim.loads(
-            f"hosts: {{h: {host[section].format(name)}}}"
-            + REST.format(
-                steps={"machines": "compute: 1 ms", "disks": "read: 4 KiB", "nics": "transfer: 4 KiB"}[section]
-            )
-        )
-        program = sim.lower(system)
-        [workload] = sim.facts(program).workloads
-        assert 0 < workload.zero_load_response < 0.1
-        [table] = sim.simulate(program, 3.5, seed=1).requests
-        assert (table.outcome == 0).sum() >= 2
+    """One host of each type, and a request that uses what it has."""
+    names = [f"h{number}" for number in range(len(types_of(section)))]
+    hosts = ", ".join(
+        f"{name}: {HOSTS[section].format(kind)}" for name, kind in zip(names, types_of(section), strict=True)
+    )
+    services = ", ".join(f"{name}: {{host: {name}, operations: {{o: [{{{STEPS[section]}}}]}}}}" for name in names)
+    loads = ", ".join(f"{name}: {{rate: 1/s, arrivals: constant, operation: {name}.o}}" for name in names)
+    system = sim.loads(f"hosts: {{{hosts}}}\nservices: {{{services}}}\nworkloads: {{{loads}}}")
+    program = sim.lower(system)
+    assert all(0 < workload.zero_load_response < 0.1 for workload in sim.facts(program).workloads)
+    assert all((table.outcome == 0).sum() >= 2 for table in sim.simulate(program, 3.5, seed=1).requests)
 
 
 def test_half_of_an_x86_machines_virtual_cpus_are_cores_and_all_of_an_arm_machines():
