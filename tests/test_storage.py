@@ -333,7 +333,7 @@ def test_fio_with_a_cap_is_predicted_from_one_uncapped_row():
 
 
 def test_fio_without_a_cap_is_predicted_below_half_of_what_it_can_do():
-    """From depth 1 (latency) and 64 (ceiling): depths 2 and 4 within 12 %; 8 to 32 are up to 40 % slower than said.
+    """From depth 1 (latency) and 64 (ceiling): depths 2 and 4 within 12 %; at 8, 16 and 32 we say 33, 58 and 32 % too much.
 
     On that machine two cores do all of the work of an operation, which slows down long before the ceiling.
     """
@@ -344,7 +344,7 @@ def test_fio_without_a_cap_is_predicted_below_half_of_what_it_can_do():
         errors[depth] = throughput(disk, "read: 4 KiB", f"users: {depth}, think: 0 s, ramp_up: 0.1 s", 2.0) / tps - 1
     assert all(abs(errors[depth]) < 0.02 for depth in (1, 64))
     assert all(0 <= errors[depth] < 0.12 for depth in (2, 4))
-    assert all(0 <= errors[depth] < 0.70 for depth in (8, 16, 32))
+    assert all(0.25 < errors[depth] < 0.65 for depth in (8, 16, 32))
 
 
 @pytest.mark.slow
