@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from simulator.distributions import Constant
 from simulator.engines.simpy import simulate
-from simulator.engines.simpy.balancers import balancer_of
+from simulator.engines.simpy.balancers import BalancerState
 from simulator.engines.simpy.stations import PoolStation, StoreStation
 from simulator.errors import UsageError
 from simulator.model.files import loads
@@ -1088,7 +1088,7 @@ def test_power_of_two_takes_the_lesser_of_two():
 
 def test_power_of_two_draws_every_pair_alike_and_keeps_the_first_of_equals():
     pools = [PoolStation(None, Pool(f"p{n}", 1.0)) for n in range(3)]
-    choose = balancer_of(SimpleNamespace(stations=pools), Balancer(Policy.POWER_OF_TWO, (0, 1, 2)))
+    choose = BalancerState(SimpleNamespace(stations=pools), Balancer(Policy.POWER_OF_TWO, (0, 1, 2))).choose
     assert [choose((n + 0.5) / 6) for n in range(6)] == [0, 0, 1, 1, 2, 2]
     pools[0].waiting, pools[1].busy = 2, 1
     assert [choose((n + 0.5) / 6) for n in range(6)] == [1, 2, 1, 2, 2, 2]

@@ -24,4 +24,15 @@ Rules that fix a trajectory:
 8. A draw is a function of (seed, replication, stream name, request number, draw number) only.
 9. A request's time is accounted to components as it passes, waiting and service apart. A fork's time is that of the
    branch that ended it; a cancelled fork's, that of its first unfinished branch. So components add up to the whole.
+10. A station's speed changes at once for all jobs in it. Servers reschedule the completions of their jobs, with the
+   service that is left, in the order in which the jobs' tokens were made; at speed 0 they never complete. Sharing
+   stations advance V as in rule 5 with capacity(n) times the speed. A server that is stopped counts as busy.
+11. `Break` unwinds the tokens that hold units of its pools, or wait for them, in the order in which they were made,
+   each if it still does when its turn comes: as in rule 7 to the innermost scope that was opened before the first such
+   unit was acquired, or asked for. Those that go on in a handler wait in the ready queue, in this order; one that is
+   there already keeps its place. The token that breaks goes on before them.
+12. A scaler asks for ceil(level * ratio) instances, ratio being the metric since its last look over what they should
+   have of it, where the ratio differs from 1 by more than the tolerance, within its bounds. It adds instances at
+   once, those with the next numbers, each in the balancer when it has started; and takes the last ones out when less
+   has been asked for throughout the cool-down, down to the most that was asked for in that time.
 """

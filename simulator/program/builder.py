@@ -21,6 +21,7 @@ from simulator.program.program import (
     Draw,
     Policy,
     Program,
+    Scaler,
     Workload,
 )
 from simulator.program.stations import Station
@@ -41,6 +42,7 @@ class Builder:
         self.instructions: list[Instruction] = []
         self.balancers: list[Balancer] = []
         self.workloads: list[Workload] = []
+        self.scalers: list[Scaler] = []
         self.reasons = list(REASONS)
         self._labels: list[int] = []
         self._constants: dict[float, int] = {}
@@ -158,10 +160,15 @@ class Builder:
         self.balancers.append(balancer)
         return len(self.balancers) - 1
 
+    def scaler(self, scaler: Scaler) -> int:
+        """Add a scaler and return its number."""
+        self.scalers.append(scaler)
+        return len(self.scalers) - 1
+
     def select(self, balancer: int) -> int:
         """Choose one of a balancer's replicas; returns the register of its index."""
         spec = self.balancers[balancer]
-        if len(spec.pools) == 1:
+        if len(spec.pools) == 1 and not spec.steered:
             return NO_REGISTER
         random = spec.policy in (Policy.RANDOM, Policy.POWER_OF_TWO)
         draw = self.draw(StandardUniform() if random else Constant(0.0), "balance")
@@ -197,6 +204,7 @@ class Builder:
             balancers=tuple(self.balancers),
             workloads=tuple(self._resolved_workload(workload) for workload in self.workloads),
             reasons=tuple(self.reasons),
+            scalers=tuple(self.scalers),
         )
 
     def _address(self, target: int) -> int:

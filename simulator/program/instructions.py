@@ -55,10 +55,11 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Delay:
-    """Let `amount` seconds pass without occupying anything."""
+    """Let `amount` seconds pass without occupying anything, times the level of gauge `scale` where there is one."""
 
     component: int
     amount: int
+    scale: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +279,123 @@ class End:
     """End the token: complete the request, join the fork, or vanish."""
 
 
+# Controls: what faults, autoscalers and garbage collectors do to the system. Rules 10 to 12.
+
+
+@dataclass(frozen=True, slots=True)
+class SetSpeed:
+    """Let a servers or sharing station go on at `factor` times its speed."""
+
+    place: Place
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Stop a servers or sharing station; what is in it stays, and goes on after as many `Resume` as `Halt`."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Undo one `Halt`."""
+
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Grant no more units of a pool until as many `Open`: newcomers are `refused`, or queue where it `hangs`."""
+
+    place: Place
+    hangs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Undo one `Close` of the same kind."""
+
+    place: Place
+    hangs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Fail every token that holds units of these closed pools, or waits for them, with a reason (rule 11)."""
+
+    pools: tuple[int, ...]
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class Exclude:
+    """Let a balancer not choose a replica, until as many `Include`."""
+
+    balancer: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Undo one `Exclude`."""
+
+    balancer: int
+    replica: int
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """Set a gauge to a drawn number."""
+
+    place: Place
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Add a drawn number to a gauge, or take it off where `negative`."""
+
+    place: Place
+    amount: int
+    negative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Jump to `target` where a gauge is at least `least`; `share` of the times on average (for analysis only)."""
+
+    place: Place
+    least: float
+    target: int
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Let a scaler look at its metric and change the number of instances (rule 12).
+
+    Each instance that is to start gets a detached token at `target`, with a copy of the frame that has the number of
+    the instance in `register`, the number of this start in the next one, and draw numbers counted in `counter`.
+    """
+
+    scaler: int
+    target: int
+    register: int
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The instance in `register`, started as the next register says, is up: include it, where it is still wanted."""
+
+    scaler: int
+    register: int
+
+
 Instruction = (
     Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | HashInto | GroupInto
     | Lookup | Insert | Remove | Choose | Switch | Jump | Fork | Publish | Select | Clear | Loop | Next | Scope
     | EndScope | Retry | Fail | End
+    | SetSpeed | Halt | Resume | Close | Open | Break | Exclude | Include | Set | Add | Branch | Scale | Join
 )  # fmt: skip

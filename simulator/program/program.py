@@ -10,8 +10,11 @@ from simulator.program.arrivals import Arrivals
 from simulator.program.instructions import NO_REGISTER, Instruction
 from simulator.program.stations import External, Station
 
-TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT, WAITED_TOO_LONG, CIRCUIT_OPEN = range(7)
-REASONS = ("timeout", "queue full", "rate limited", "deadline", "does not fit", "waited too long", "circuit open")
+TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT, WAITED_TOO_LONG, CIRCUIT_OPEN, REFUSED, NO_REPLICA = range(9)
+REASONS = (
+    "timeout", "queue full", "rate limited", "deadline", "does not fit", "waited too long", "circuit open", "refused",
+    "no replica",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,36 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Balancer:
-    """A balancer, shared by all callers, over replicas; those of replica i are in, or wait for, `pools[i]`."""
+    """A balancer, shared by all callers, over replicas; those of replica i are in, or wait for, `pools[i]`.
+
+    It chooses among the replicas that nothing excludes, and fails with `no replica` where there is none; `excluded`
+    counts the exclusions of each replica at time 0 (empty: none). A `steered` one may have replicas excluded.
+    """
 
     policy: Policy
     pools: tuple[int, ...]
     weights: tuple[float, ...] = ()
+    excluded: tuple[int, ...] = ()
+    steered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """An autoscaler: changes the number of instances, the level of `gauge`, with the mean of a metric (rule 12).
+
+    The metric is what the busy (or `waiting`) areas of `stations` grow by in a second, together; `target` is what one
+    instance should have of it. Replica i of the balancer is instance i.
+    """
+
+    gauge: int
+    balancer: int
+    stations: tuple[int, ...]
+    waiting: bool
+    target: float
+    tolerance: float
+    least: int
+    most: int
+    cool_down: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +103,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A source of requests; `choice` draws which entry a request takes."""
+    """A source of requests; `choice` draws which entry a request takes.
+
+    The requests of a `background` workload are what happens to the system (faults, health checks, autoscaling):
+    they are simulated and recorded like others and reported nowhere. Background workloads stand last.
+    """
 
     name: str
     source: Arrivals | Users
@@ -84,6 +116,7 @@ class Workload:
     components: tuple[str, ...]
     frame_size: int
     priority: int = 0
+    background: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +130,12 @@ class Program:
     balancers: tuple[Balancer, ...]
     workloads: tuple[Workload, ...]
     reasons: tuple[str, ...] = REASONS
+    scalers: tuple[Scaler, ...] = ()
+
+    @property
+    def foreground(self) -> tuple[Workload, ...]:
+        """The workloads that are reported."""
+        return tuple(workload for workload in self.workloads if not workload.background)
 
     @property
     def has_processes(self) -> bool:

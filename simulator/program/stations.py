@@ -178,6 +178,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Gauge:
+    """A number that instructions read and change; `busy_area` integrates it over time. It starts as `level`."""
+
+    resource: str
+    level: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class External:
     """A station whose behaviour is a user's own SimPy process, found by `name` when the run starts."""
 
@@ -185,7 +193,7 @@ class External:
     name: str
 
 
-Station = Servers | Sharing | Pool | KeyedLocks | Bucket | Store | Batch | Breaker | Budget | External
+Station = Servers | Sharing | Pool | KeyedLocks | Bucket | Store | Batch | Breaker | Budget | Gauge | External
 
 
 def capacity_of(station: Station) -> float:
@@ -201,5 +209,5 @@ def capacity_of(station: Station) -> float:
             return station.capacity
         case Bucket(keys=1):
             return station.rate
-        case KeyedLocks() | Bucket() | Breaker() | Budget() | Store() | External():
+        case KeyedLocks() | Bucket() | Breaker() | Budget() | Store() | Gauge() | External():
             return float("inf")

@@ -1,4 +1,4 @@
-"""Balancers: choosing a replica, given a uniform draw."""
+"""Balancers: choosing a replica among those that are not excluded, given a uniform draw."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from simulator.engines.compiled.pointers import (
     inlined,
     integer_at,
     set_float,
+    set_integer,
     station_at,
 )
 from simulator.program.program import Policy
 
+NOBODY = -1
 ROUND_ROBIN, RANDOM, LEAST_OUTSTANDING, POWER_OF_TWO, WEIGHTED = range(5)
 POLICIES = {
     Policy.ROUND_ROBIN: ROUND_ROBIN,
@@ -31,40 +33,102 @@ def _outstanding(w: Record, b: Record, replica: int) -> int:
 
 
 @inlined
-def _weighted(w: Record, b: Record) -> int:
-    """The replica with the most credit; credits follow the weights among the numbers."""
-    best, credits = 0, b.weights + b.count
-    for candidate in range(b.count):
-        credit = float_at(w.numbers, credits + candidate) + float_at(w.numbers, b.weights + candidate)
-        set_float(w.numbers, credits + candidate, credit)
-        if credit > float_at(w.numbers, credits + best):
-            best = candidate
-    set_float(w.numbers, credits + best, float_at(w.numbers, credits + best) - b.total)
-    return best
+def _is_member(w: Record, b: Record, replica: int) -> bool:
+    return b.members == b.count or integer_at(w.counters, b.excluded + replica) == 0  # type: ignore[no-any-return]
+
+
+@compiled
+def exclude(w: Record, balancer: int, replica: int) -> None:
+    """Choose a replica no more, until as many `include`."""
+    b = balancer_at(w.balancers, balancer)
+    before = integer_at(w.counters, b.excluded + replica)
+    set_integer(w.counters, b.excluded + replica, before + 1)
+    if before == 0:
+        b.members -= 1
+
+
+@compiled
+def include(w: Record, balancer: int, replica: int) -> None:
+    """Undo one `exclude`."""
+    b = balancer_at(w.balancers, balancer)
+    after = integer_at(w.counters, b.excluded + replica) - 1
+    set_integer(w.counters, b.excluded + replica, after)
+    if after == 0:
+        b.members += 1
 
 
 @compiled
 def choose(w: Record, balancer: int, uniform: float) -> int:
-    """The index of a replica."""
+    """The index of a replica, or NOBODY."""
     b = balancer_at(w.balancers, balancer)
-    count = b.count
+    if b.members == 0:
+        return NOBODY
     if b.policy == ROUND_ROBIN:
-        b.position = (b.position + 1) % count
+        b.position = _next_member(w, b, b.position)
         return b.position  # type: ignore[no-any-return]
     if b.policy == RANDOM:
-        return int(uniform * count)
+        return _member(w, b, int(uniform * b.members))
     if b.policy == LEAST_OUTSTANDING:
-        best = (b.position + 1) % count
-        for step in range(2, count + 1):
-            candidate = (b.position + step) % count
+        best = candidate = _next_member(w, b, b.position)
+        for _ in range(1, b.members):
+            candidate = _next_member(w, b, candidate)
             if _outstanding(w, b, candidate) < _outstanding(w, b, best):
                 best = candidate
         b.position = best
-        return best  # type: ignore[no-any-return]
+        return best
     if b.policy == WEIGHTED:
         return _weighted(w, b)
+    return _power_of_two(w, b, uniform)
+
+
+@inlined
+def _next_member(w: Record, b: Record, replica: int) -> int:
+    """The member after a replica in round-robin order."""
+    replica = (replica + 1) % b.count
+    while not _is_member(w, b, replica):
+        replica = (replica + 1) % b.count
+    return replica
+
+
+@inlined
+def _member(w: Record, b: Record, number: int) -> int:
+    """The member with so many before it."""
+    if b.members == b.count:
+        return number
+    replica = -1
+    for _ in range(number + 1):
+        replica += 1
+        while not _is_member(w, b, replica):
+            replica += 1
+    return replica
+
+
+@inlined
+def _weighted(w: Record, b: Record) -> int:
+    """The member with the most credit; credits follow the weights among the numbers."""
+    best = _next_member(w, b, b.count - 1)
+    credits = b.weights + b.count
+    total = 0.0
+    for candidate in range(b.count):
+        if _is_member(w, b, candidate):
+            weight = float_at(w.numbers, b.weights + candidate)
+            credit = float_at(w.numbers, credits + candidate) + weight
+            set_float(w.numbers, credits + candidate, credit)
+            total += weight
+            if credit > float_at(w.numbers, credits + best):
+                best = candidate
+    set_float(w.numbers, credits + best, float_at(w.numbers, credits + best) - total)
+    return best
+
+
+@inlined
+def _power_of_two(w: Record, b: Record, uniform: float) -> int:
+    count = b.members
+    if count == 1:
+        return _member(w, b, 0)
     pair = int(uniform * (count * (count - 1)))
     first, second = pair // (count - 1), pair % (count - 1)
     if second >= first:
         second += 1
-    return second if _outstanding(w, b, second) < _outstanding(w, b, first) else first  # type: ignore[no-any-return]
+    one, other = _member(w, b, first), _member(w, b, second)
+    return other if _outstanding(w, b, other) < _outstanding(w, b, one) else one

@@ -13,17 +13,19 @@ from simulator.distributions import Constant
 from simulator.engines.compiled import layout
 from simulator.engines.compiled.balancers import POLICIES
 from simulator.engines.compiled.layout import NONE, Kind, Op
+from simulator.engines.compiled.scalers import JOINED, OFF
 from simulator.engines.compiled.stations.servers import DISCIPLINES
 from simulator.engines.compiled.stations.store import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
-from simulator.program.program import Balancer, Program, Users, Workload
+from simulator.program.program import Balancer, Program, Scaler, Users, Workload
 from simulator.program.stations import (
     Batch,
     Breaker,
     Bucket,
     Budget,
     Discipline,
+    Gauge,
     KeyedLocks,
     Pool,
     Servers,
@@ -49,6 +51,8 @@ class Tables:
     queues: Table
     workloads: Table
     users: Table
+    counters: Table  # lists of integers that balancers and scalers count in
+    scalers: Table
 
 
 def encode(program: Program) -> Tables:
@@ -63,6 +67,7 @@ class Encoder:
         self.program = program
         self.table: list[int] = []
         self.numbers: list[float] = []
+        self.counters: list[int] = []
         self.queues = 0
         self.stores = 0
         self.levels = sorted({workload.priority for workload in program.workloads})
@@ -75,6 +80,7 @@ class Encoder:
             code=_records(layout.INSTRUCTION, [self._instruction(each) for each in program.instructions]),
             draws=_records(layout.DRAW, [_draw(each.distribution, each.counter) for each in program.draws]),
             balancers=_records(layout.BALANCER, [self._balancer(each) for each in program.balancers]),
+            scalers=_records(layout.SCALER, [self._scaler(each) for each in program.scalers]),
             stations=_records(layout.STATION, [self._station(each) for each in program.stations]),
             workloads=_records(
                 layout.WORKLOAD,
@@ -84,12 +90,17 @@ class Encoder:
             queues=np.full(self.queues + 1, NONE, layout.QUEUE),
             table=np.array([*self.table, 0], np.int64),
             numbers=np.array([*self.numbers, 0.0]),
+            counters=np.array([*self.counters, 0], np.int64),
         )
 
     def list(self, values: tuple[int, ...]) -> int:
         """Keep a list of integers; returns where it starts."""
         self.table.extend(values)
         return len(self.table) - len(values)
+
+    def _counter_list(self, values: tuple[int, ...]) -> int:
+        self.counters.extend(values)
+        return len(self.counters) - len(values)
 
     def _number_list(self, values: tuple[float, ...]) -> int:
         self.numbers.extend(values)
@@ -123,7 +134,10 @@ class Encoder:
 
     def delay(self, instruction: ops.Delay) -> Fields:
         """A delay."""
-        return {"op": Op.DELAY, "component": 2 * instruction.component, **self.amount(instruction.amount)}
+        fields: Fields = {
+            "op": Op.DELAY, "component": 2 * instruction.component, **self.amount(instruction.amount),
+        }  # fmt: skip
+        return fields if instruction.scale is None else {**fields, "flag": 1, "list": instruction.scale}
 
     def lookup(self, instruction: ops.Lookup) -> Fields:
         """A lookup."""
@@ -189,12 +203,42 @@ class Encoder:
             "target": instruction.target, **self.amount(instruction.draw), **budget,
         }  # fmt: skip
 
+    def closing(self, op: Op, instruction: ops.Close | ops.Open) -> Fields:
+        """A pool's closing or opening."""
+        return {"op": op, "flag": instruction.hangs, **self.place(instruction.place)}
+
+    def branch(self, instruction: ops.Branch) -> Fields:
+        """A jump that depends on a gauge."""
+        target = instruction.target
+        return {"op": Op.BRANCH, "value": instruction.least, "target": target, **self.place(instruction.place)}
+
+    def scale(self, instruction: ops.Scale) -> Fields:
+        """A scaler's look; `size` is the number of tokens that it can start."""
+        return {
+            "op": Op.SCALE, "argument": instruction.scaler, "target": instruction.target,
+            "list": instruction.register, "counter": instruction.counter,
+            "size": self.program.scalers[instruction.scaler].most,
+        }  # fmt: skip
+
     def _balancer(self, spec: Balancer) -> Fields:
         count = len(spec.pools)
-        fields: Fields = {"policy": POLICIES[spec.policy], "count": count, "pools": self.list(spec.pools)}
-        credits = (0.0,) * len(spec.weights)
-        weights = self._number_list((*spec.weights, *credits))
-        return {**fields, "position": count - 1, "weights": weights, "total": sum(spec.weights)}
+        excluded = spec.excluded or (0,) * count
+        weights = self._number_list((*spec.weights, *(0.0 for _ in spec.weights)))
+        return {
+            "policy": POLICIES[spec.policy], "count": count, "pools": self.list(spec.pools), "position": count - 1,
+            "weights": weights, "excluded": self._counter_list(excluded), "members": excluded.count(0),
+        }  # fmt: skip
+
+    def _scaler(self, spec: Scaler) -> Fields:
+        gauge = self.program.stations[spec.gauge]
+        assert isinstance(gauge, Gauge)
+        starts = tuple(JOINED if replica < gauge.level else OFF for replica in range(spec.most))
+        return {
+            "gauge": spec.gauge, "balancer": spec.balancer, "stations": self.list(spec.stations),
+            "count": len(spec.stations), "waiting": spec.waiting, "starts": self._counter_list(starts),
+            "least": spec.least, "most": spec.most, "target": spec.target, "tolerance": spec.tolerance,
+            "cool_down": spec.cool_down, "lower_since": -1.0,
+        }  # fmt: skip
 
     def _queue(self, levels: int) -> int:
         self.queues += levels
@@ -207,16 +251,17 @@ class Encoder:
                 return {
                     "kind": Kind.SERVERS, "servers": servers, "discipline": DISCIPLINES[discipline],
                     "queue": self._queue(levels), "limit": NONE if limit is None else limit,
+                    "speed": 1.0, "factor": 1.0,
                 }  # fmt: skip
             case Sharing(_, capacity):
                 return {
                     "kind": Kind.SHARING, "rates": self._number_list((0.0, *capacity)), "most": len(capacity),
-                    "alone": capacity[0], "root": NONE,
+                    "alone": capacity[0], "root": NONE, "speed": 1.0, "factor": 1.0,
                 }  # fmt: skip
             case Pool(_, units, limit, discipline, wait_limit, standing):
                 levels = len(self.levels) if discipline is Discipline.PRIORITY else 1
                 return {
-                    "kind": Kind.POOL, "capacity": units, "discipline": DISCIPLINES[discipline],
+                    "kind": Kind.POOL, "capacity": units, "room": units, "discipline": DISCIPLINES[discipline],
                     "queue": self._queue(levels), "limit": NONE if limit is None else limit,
                     "wait_limit": NONE if wait_limit is None else wait_limit, "standing": standing,
                 }  # fmt: skip
@@ -250,6 +295,8 @@ class Encoder:
                 return {
                     "kind": Kind.BATCH, "most": most, "base": base, "linger": linger, "queue": self._queue(2),
                 }  # fmt: skip
+            case Gauge(_, level):
+                return {"kind": Kind.GAUGE, "used": level}
         raise TypeError(f"the compiled engine has no station {type(spec).__name__}")
 
     def _workload(self, workload: Workload, first_user: int) -> Fields:
@@ -292,6 +339,29 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.Retry: Encoder.retry,
     ops.Fail: lambda encoder, it: {"op": Op.FAIL, "argument": NONE if it.reason is None else it.reason},
     ops.End: lambda encoder, it: {"op": Op.END},
+    ops.SetSpeed: lambda encoder, it: {"op": Op.SET_SPEED, "value": it.factor, **encoder.place(it.place)},
+    ops.Halt: lambda encoder, it: {"op": Op.HALT, **encoder.place(it.place)},
+    ops.Resume: lambda encoder, it: {"op": Op.RESUME, **encoder.place(it.place)},
+    ops.Close: lambda encoder, it: encoder.closing(Op.CLOSE, it),
+    ops.Open: lambda encoder, it: encoder.closing(Op.OPEN, it),
+    ops.Break: lambda encoder, it: {
+        "op": Op.BREAK,
+        "list": encoder.list(it.pools),
+        "counter": len(it.pools),
+        "argument": it.reason,
+    },
+    ops.Exclude: lambda encoder, it: {"op": Op.EXCLUDE, "list": it.balancer, "argument": it.replica},
+    ops.Include: lambda encoder, it: {"op": Op.INCLUDE, "list": it.balancer, "argument": it.replica},
+    ops.Set: lambda encoder, it: {"op": Op.SET, **encoder.amount(it.amount), **encoder.place(it.place)},
+    ops.Add: lambda encoder, it: {
+        "op": Op.ADD,
+        "flag": it.negative,
+        **encoder.amount(it.amount),
+        **encoder.place(it.place),
+    },
+    ops.Branch: Encoder.branch,
+    ops.Scale: Encoder.scale,
+    ops.Join: lambda encoder, it: {"op": Op.JOIN, "argument": it.scaler, "list": it.register},
 }
 
 

@@ -1,13 +1,14 @@
 """The interpreter: runs tokens over the code, an instruction at a time.
 
-A step gives GOES_ON where the token goes on at its `pc`, BLOCKS where it blocks or ends, or a status for Python to
-deal with, in which case nothing has changed and the same instruction is run again.
+A step gives GOES_ON where the token goes on at its `pc`, BLOCKS where it blocks or ends, PAUSES where it runs the same
+instruction again after what ended has been written down, or a status for Python to deal with, in which case nothing
+has changed and the same instruction is run again.
 """
 
 from __future__ import annotations
 
-from simulator.engines.compiled import heap
-from simulator.engines.compiled.balancers import choose
+from simulator.engines.compiled import controls, heap, scalers
+from simulator.engines.compiled.balancers import NOBODY, choose, exclude, include
 from simulator.engines.compiled.draws_at import draw_for, message_base
 from simulator.engines.compiled.hashing import bucket_of
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
@@ -18,6 +19,7 @@ from simulator.engines.compiled.pointers import (
     inlined,
     instruction_at,
     integer_at,
+    scaler_at,
     scope_at,
     station_at,
     token_at,
@@ -29,6 +31,7 @@ from simulator.engines.compiled.stations import (
     breaker,
     bucket,
     budget,
+    gauge,
     keyed_locks,
     pool,
     servers,
@@ -37,7 +40,7 @@ from simulator.engines.compiled.stations import (
 )
 from simulator.engines.compiled.stations.breaker import SUCCESS
 from simulator.engines.compiled.stations.holds import release_holds
-from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON
+from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, PAUSES
 from simulator.engines.compiled.tokens import (
     close_scope,
     free_token,
@@ -49,6 +52,7 @@ from simulator.engines.compiled.tokens import (
     wake,
 )
 from simulator.engines.compiled.unwinding import branch_ended, fail
+from simulator.program.program import NO_REPLICA
 from simulator.records import COMPLETED
 
 VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
@@ -58,6 +62,9 @@ PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLE
 REMOVE = int(Op.REMOVE)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
 SWITCH, NUMBER_INTO, DEPOSIT = int(Op.SWITCH), int(Op.NUMBER_INTO), int(Op.DEPOSIT)
+END, SET_SPEED, HALT, CLOSE = int(Op.END), int(Op.SET_SPEED), int(Op.HALT), int(Op.CLOSE)
+OPEN, BREAK, EXCLUDE, INCLUDE = int(Op.OPEN), int(Op.BREAK), int(Op.EXCLUDE), int(Op.INCLUDE)
+SET, ADD, BRANCH, SCALE, JOIN = int(Op.SET), int(Op.ADD), int(Op.BRANCH), int(Op.SCALE), int(Op.JOIN)
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
@@ -154,6 +161,8 @@ def _delay(w: Record, t: Record, token: int, instruction: Record) -> int:
     amount = _amount(w, t, instruction)
     if amount != amount:
         return NEED_DRAW
+    if instruction.flag:
+        amount *= station_at(w.stations, instruction.list).used
     t.pc += 1
     t.since = w.now
     t.component = instruction.component
@@ -180,6 +189,8 @@ def _other(w: Record, token: int, op: int) -> int:
         return _fork(w, t, token, instruction)
     if op == PUBLISH:
         return _publish(w, t, token, instruction)
+    if op == SELECT:
+        return _select(w, t, token, instruction)
     if op <= NEXT:
         return _count(w, t, instruction, op)
     if op == ACQUIRE_KEY:
@@ -188,7 +199,9 @@ def _other(w: Record, token: int, op: int) -> int:
         return _retry(w, t, token, instruction)
     if op == FAIL:
         return GOES_ON if fail(w, token, t.reason if instruction.argument == NONE else instruction.argument) else BLOCKS
-    return _end(w, t, token)
+    if op == END:
+        return _end(w, t, token)
+    return _control(w, t, instruction, op)
 
 
 @inlined
@@ -246,7 +259,7 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
 
 @inlined
 def _count(w: Record, t: Record, instruction: Record, op: int) -> int:
-    """Choose a replica, clear a register, or count a loop."""
+    """Clear a register, or count a loop."""
     if op == CLEAR:
         set_register(w, t, instruction.argument, 0)
         t.pc += 1
@@ -258,13 +271,22 @@ def _count(w: Record, t: Record, instruction: Record, op: int) -> int:
         value = _amount(w, t, instruction)
         if value != value:
             return NEED_DRAW
-        if op == SELECT:
-            set_register(w, t, instruction.argument, choose(w, instruction.list, value))
-            t.pc += 1
-        else:
-            times = int(value + 0.5)
-            set_register(w, t, instruction.argument, times)
-            t.pc = t.pc + 1 if times > 0 else instruction.target
+        times = int(value + 0.5)
+        set_register(w, t, instruction.argument, times)
+        t.pc = t.pc + 1 if times > 0 else instruction.target
+    return GOES_ON
+
+
+@inlined
+def _select(w: Record, t: Record, token: int, instruction: Record) -> int:
+    value = _amount(w, t, instruction)
+    if value != value:
+        return NEED_DRAW
+    replica = choose(w, instruction.list, value)
+    if replica == NOBODY:
+        return GOES_ON if fail(w, token, NO_REPLICA) else BLOCKS
+    set_register(w, t, instruction.argument, replica)
+    t.pc += 1
     return GOES_ON
 
 
@@ -389,3 +411,70 @@ def _end(w: Record, t: Record, token: int) -> int:
             end_request(w, token, COMPLETED)
         free_token(w, token)
     return BLOCKS
+
+
+@compiled
+def _control(w: Record, t: Record, instruction: Record, op: int) -> int:
+    """Change the system."""
+    if op == BREAK:
+        if controls.break_next(w, instruction.list, instruction.counter, instruction.argument):
+            return PAUSES
+    elif op == EXCLUDE:
+        exclude(w, instruction.list, instruction.argument)
+    elif op == INCLUDE:
+        include(w, instruction.list, instruction.argument)
+    elif op == SCALE:
+        return _scale(w, t, instruction)
+    elif op == JOIN:
+        first = instruction.list
+        scalers.join(w, instruction.argument, register(w, t, first), register(w, t, first + 1))
+    else:
+        return _change_station(w, t, instruction, op)
+    t.pc += 1
+    return GOES_ON
+
+
+@inlined
+def _change_station(w: Record, t: Record, instruction: Record, op: int) -> int:
+    """Change a station's speed, whether it is open, or its level, or go by that."""
+    station = _place(w, t, instruction)
+    s = station_at(w.stations, station)
+    if op == BRANCH:
+        t.pc = instruction.target if s.used >= instruction.value else t.pc + 1
+        return GOES_ON
+    if SET <= op <= ADD:
+        amount = _amount(w, t, instruction)
+        if amount != amount:
+            return NEED_DRAW
+        if op == ADD:
+            amount = s.used - amount if instruction.flag else s.used + amount
+        gauge.set_level(w, station, amount)
+    elif op == CLOSE:
+        controls.close(w, station, instruction.flag, 1)
+    elif op == OPEN:
+        controls.close(w, station, instruction.flag, -1)
+    elif op == SET_SPEED:
+        controls.set_speed(w, station, instruction.value, 0)
+    else:
+        controls.set_speed(w, station, s.factor, 1 if op == HALT else -1)
+    t.pc += 1
+    return GOES_ON
+
+
+@inlined
+def _scale(w: Record, t: Record, instruction: Record) -> int:
+    """Let a scaler look, and start a token for each new instance."""
+    if w.free_tokens < instruction.size:
+        return GROW_TOKENS
+    starts = scalers.look(w, instruction.argument)
+    scaler = scaler_at(w.scalers, instruction.argument)
+    level = int(station_at(w.stations, scaler.gauge).used)
+    for replica in range(level - starts, level):
+        child = _child(w, t, instruction.target)
+        _own_frame(w, t, child, instruction.counter)
+        c = token_at(w.tokens, child)
+        c.detached = 1
+        set_register(w, c, instruction.list, replica)
+        set_register(w, c, instruction.list + 1, scaler.started)
+    t.pc += 1
+    return GOES_ON

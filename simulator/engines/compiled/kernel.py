@@ -18,7 +18,7 @@ from simulator.engines.compiled.pointers import (
 )
 from simulator.engines.compiled.requests import FIRST_ARRIVAL, OK, arrive, sample_workload, send, think
 from simulator.engines.compiled.stations import batch, bucket, sample, servers, sharing
-from simulator.engines.compiled.stations.station import BLOCKS
+from simulator.engines.compiled.stations.station import BLOCKS, PAUSES
 from simulator.engines.compiled.tokens import complete_passing, next_woken
 from simulator.engines.compiled.unwinding import expire, refuse
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS
@@ -59,6 +59,8 @@ def advance(address: int, budget: int) -> int:
                 return went
             if went == BLOCKS:
                 w.running = NONE
+            elif went == PAUSES:
+                break
 
 
 @inlined

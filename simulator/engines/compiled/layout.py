@@ -59,6 +59,19 @@ class Op(IntEnum):
     RETRY = auto()
     FAIL = auto()
     END = auto()
+    SET_SPEED = auto()
+    HALT = auto()
+    RESUME = auto()
+    CLOSE = auto()
+    OPEN = auto()
+    BREAK = auto()
+    EXCLUDE = auto()
+    INCLUDE = auto()
+    SET = auto()
+    ADD = auto()
+    BRANCH = auto()
+    SCALE = auto()
+    JOIN = auto()
 
 
 class Kind(IntEnum):
@@ -73,6 +86,7 @@ class Kind(IntEnum):
     BREAKER = auto()
     BUDGET = auto()
     KEYED_LOCKS = auto()
+    GAUGE = auto()
 
 
 PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
@@ -88,8 +102,12 @@ WORLD = np.dtype(
         ("code", "i8"), ("table", "i8"), ("numbers", "i8"), ("balancers", "i8"), ("draws", "i8"),
         # Addresses of state.
         ("stations", "i8"), ("queues", "i8"), ("workloads", "i8"), ("users", "i8"),
+        ("counters", "i8"), ("scalers", "i8"),  # `counters` are lists of integers of balancers and scalers
         ("tokens", "i8"), ("frames", "i8"), ("times", "i8"), ("scopes", "i8"), ("holds", "i8"),
         ("frame_size", "i8"), ("times_size", "i8"),
+        ("created", "i8"), ("token_count", "i8"),  # tokens made so far, and tokens that there is room for
+        # Tokens that a control is at work on, in the order in which they were made; `breaking` while `Break` is.
+        ("chosen", "i8"), ("chosen_count", "i8"), ("chosen_next", "i8"), ("breaking", "i8"),
         ("free_token", "i8"), ("free_tokens", "i8"), ("free_scope", "i8"), ("free_hold", "i8"),
         # Ids of events: 0 is the sample, then come arrivals, users, stations, and tokens and scopes in turn.
         ("first_user", "i8"), ("first_station", "i8"), ("first_token", "i8"),
@@ -132,7 +150,18 @@ LATER_TAG = np.dtype([("block", "i8"), ("draw", "i8"), ("number", "i8")], align=
 BALANCER = np.dtype(
     [
         ("policy", "i4"), ("count", "i4"), ("pools", "i4"), ("position", "i4"),
-        ("weights", "i4"), ("total", "f8"),  # where the weights start among the numbers, followed by the credits
+        ("weights", "i4"),  # where the weights start among the numbers, followed by the credits
+        ("excluded", "i4"), ("members", "i4"),  # how often each replica is excluded, and how many never are
+    ],
+    align=True,
+)  # fmt: skip
+
+SCALER = np.dtype(
+    [
+        ("gauge", "i4"), ("balancer", "i4"), ("stations", "i4"), ("count", "i4"), ("waiting", "i4"),
+        ("starts", "i4"), ("started", "i8"), ("least", "i8"), ("most", "i8"), ("highest", "i8"),
+        ("target", "f8"), ("tolerance", "f8"), ("cool_down", "f8"),
+        ("looked", "f8"), ("seen", "f8"), ("lower_since", "f8"),
     ],
     align=True,
 )  # fmt: skip
@@ -149,6 +178,10 @@ STATION = np.dtype(
         ("owed", "f8"), ("root", "i8"), ("share", "f8"),
         # Pool: `filled` is when its queue was last empty; a wait limit below 0 is none.
         ("capacity", "f8"), ("used", "f8"), ("wait_limit", "f8"), ("standing", "f8"), ("filled", "f8"),
+        # Units that may be in use before nobody gets more, and how often it was closed in either way.
+        ("room", "f8"), ("refusals", "i8"), ("hangs", "i8"), ("broken", "i8"),
+        # Speed, 0 while halted, else `factor`; for servers `changed` is when it changed last.
+        ("speed", "f8"), ("factor", "f8"), ("halts", "i8"),
         # Bucket: with `keys`, each has two numbers from `taken` on: the tokens that were missing, and when.
         ("rate", "f8"), ("burst", "f8"), ("level", "f8"), ("refilled", "f8"), ("waits", "i8"), ("timed", "i8"),
         ("keys", "i8"), ("taken", "i8"),
@@ -180,7 +213,7 @@ TOKEN = np.dtype(
         ("previous", "i4"), ("next", "i4"),  # siblings
         ("root", "i4"), ("is_root", "i4"), ("user", "i4"), ("operation", "i4"), ("retries", "i8"), ("arrival", "f8"),
         ("earlier", "i4"), ("later", "i4"),  # requests in flight, in order of arrival
-        ("free", "i4"), ("unused", "i4"),
+        ("free", "i4"), ("unused", "i4"), ("created", "i8"),
     ],
     align=True,
 )  # fmt: skip

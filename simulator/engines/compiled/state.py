@@ -127,7 +127,19 @@ class Memory:
 
     def _lay_out(self) -> None:
         w, tables, program = self.w, self.tables, self.program
-        for name in ("code", "table", "numbers", "draws", "balancers", "stations", "queues", "workloads", "users"):
+        for name in (
+            "code",
+            "table",
+            "numbers",
+            "draws",
+            "balancers",
+            "stations",
+            "queues",
+            "workloads",
+            "users",
+            "counters",
+            "scalers",
+        ):
             self._set(name, getattr(tables, name))
         w["running"] = w["thinking"] = w["full"] = NONE
         w["free_token"] = w["free_scope"] = w["free_hold"] = w["free_entry"] = w["free_lock"] = NONE
@@ -168,6 +180,8 @@ class Memory:
         _chain(self.arrays["tokens"], "free", before, int(w["free_token"]))
         w["free_token"] = before
         w["free_tokens"] += count - before
+        w["token_count"] = count
+        self._set("chosen", np.zeros(count, np.int32))
         self._grow_ready(count)
         self._grow_events()
 

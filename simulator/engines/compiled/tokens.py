@@ -41,6 +41,8 @@ def new_token(w: Record, pc: int, components: int) -> int:
     t.parent = t.first_branch = t.last_branch = NONE
     t.branches = 0
     t.reason = 0
+    w.created += 1
+    t.created = w.created
     times = token * w.times_size
     for i in range(times, times + 2 * components):
         set_float(w.times, i, 0.0)

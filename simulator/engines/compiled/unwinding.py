@@ -78,6 +78,19 @@ def expire(w: Record, scope: int) -> int:
 
 
 @compiled
+def break_token(w: Record, token: int, depth: int, reason: int) -> None:
+    """Fail a token to the innermost scope that was opened when it had acquired no more than `depth` things."""
+    t = token_at(w.tokens, token)
+    blocked = t.at != NONE or t.branches > 0
+    _interrupt(w, token)
+    t.refused = 0
+    while t.scope != NONE and scope_at(w.scopes, t.scope).holds > depth:
+        close_scope(w, token)
+    if fail(w, token, reason) and blocked:
+        wake(w, token)
+
+
+@compiled
 def _leave_scope(w: Record, token: int) -> None:
     s = scope_at(w.scopes, close_scope(w, token))
     release_holds(w, token, s.holds, FAILURE)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakSet
 
 import simpy
 
@@ -19,6 +20,7 @@ from simulator.engines.simpy.stations.external import Serve
 from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.tokens import Request, Token
 from simulator.engines.simpy.unwinding import Unwinder
+from simulator.program.instructions import Break
 from simulator.program.program import Program
 from simulator.records import COMPLETED, Records
 from simulator.streams import Streams
@@ -34,6 +36,9 @@ class Engine:
         self.environment = simpy.Environment()
         self.streams = streams
         self.ready: deque[Token] = deque()
+        self.tokens_created = 0
+        self.tokens: WeakSet[Token] = WeakSet()  # kept where the Program has a `Break`
+        self.breaks = any(isinstance(instruction, Break) for instruction in program.instructions)
         serves = {name: process(self.environment) for name, process in processes.items()}
         self.stations: list[Station] = [station_of(self, spec, serves) for spec in program.stations]
         self.unwinder = Unwinder(self)
@@ -103,12 +108,20 @@ class Engine:
         """Let a token go on after those already woken."""
         self.ready.append(token)
 
+    def token(self, request: Request, pc: int, frame: list[int], times: list[float]) -> Token:
+        """A new token."""
+        self.tokens_created += 1
+        token = Token(request, pc, frame, times, self.tokens_created)
+        if self.breaks:
+            self.tokens.add(token)
+        return token
+
     def start_request(self, workload: int, number: int, user: int) -> None:
         """Let request `number` of a workload come now."""
         spec = self.program.workloads[workload]
         now = self.environment.now
         request = Request(workload, number, user, now)
-        token = Token(request, 0, [0] * spec.frame_size, [0.0] * (2 * len(spec.components)))
+        token = self.token(request, 0, [0] * spec.frame_size, [0.0] * (2 * len(spec.components)))
         if len(spec.entries) > 1:
             request.operation = int(self.interpreter.draws[spec.choice](token))
         token.pc = spec.entries[request.operation].pc

@@ -9,21 +9,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from simulator.distributions import Constant
-from simulator.engines.simpy.balancers import balancer_of
+from simulator.engines.simpy.balancers import NOBODY, BalancerState
+from simulator.engines.simpy.controls import ControlSteps, Step
+from simulator.engines.simpy.scalers import ScalerState
 from simulator.engines.simpy.stations.station import Outcome
 from simulator.engines.simpy.tokens import OpenScope, Token
 from simulator.engines.simpy.unwinding import release_holds
 from simulator.hashing import bucket_of
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Place
-from simulator.program.program import Draw
+from simulator.program.program import NO_REPLICA, Draw
 from simulator.streams import Stream, message_base
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
     from simulator.engines.simpy.stations.bucket import BucketStation
-
-Step = Callable[[Token], bool]
 
 
 class Passing:
@@ -59,7 +59,7 @@ class Passing:
         self._leave(token)
 
 
-class Interpreter:
+class Interpreter(ControlSteps):
     """Turns a Program's instructions into steps and runs tokens over them."""
 
     def __init__(self, engine: Engine) -> None:
@@ -67,7 +67,8 @@ class Interpreter:
         program = engine.program
         self.passing = Passing(engine)
         self.draws = [self._sampler(draw) for draw in program.draws]
-        self.balancers = [balancer_of(engine, spec) for spec in program.balancers]
+        self.balancers = [BalancerState(engine, spec) for spec in program.balancers]
+        self.scalers = [ScalerState(engine, spec) for spec in program.scalers]
         self.steps: list[Step] = [
             getattr(self, f"_{type(instruction).__name__}")(instruction, pc + 1)
             for pc, instruction in enumerate(program.instructions)
@@ -161,12 +162,17 @@ class Interpreter:
     def _Delay(self, instruction: ops.Delay, following: int) -> Step:
         amount, component = self.draws[instruction.amount], instruction.component
         enter = self.passing.enter
+        gauge: Any = None if instruction.scale is None else self.engine.stations[instruction.scale]
 
         def step(token: Token) -> bool:
             token.pc = following
             return enter(token, amount(token), component)
 
-        return step
+        def scaled(token: Token) -> bool:
+            token.pc = following
+            return enter(token, amount(token) * gauge.level, component)
+
+        return step if gauge is None else scaled
 
     def _DrawInto(self, instruction: ops.DrawInto, following: int) -> Step:
         register, draw = instruction.register, self.draws[instruction.draw]
@@ -264,7 +270,7 @@ class Interpreter:
         return step
 
     def _child(self, token: Token, pc: int, frame: list[int]) -> Token:
-        child = Token(token.request, pc, frame, [0.0] * len(token.times))
+        child = self.engine.token(token.request, pc, frame, [0.0] * len(token.times))
         self.engine.wake(child)
         return child
 
@@ -303,10 +309,13 @@ class Interpreter:
 
     def _Select(self, instruction: ops.Select, following: int) -> Step:
         register, draw = instruction.register, self.draws[instruction.draw]
-        choose = self.balancers[instruction.balancer]
+        choose, fail = self.balancers[instruction.balancer].choose, self.engine.unwinder.fail
 
         def step(token: Token) -> bool:
-            token.frame[register] = choose(draw(token))
+            replica = choose(draw(token))
+            if replica == NOBODY:
+                return fail(token, NO_REPLICA)
+            token.frame[register] = replica
             token.pc = following
             return True
 

@@ -40,15 +40,16 @@ class Token:
 
     `times` holds (wait, service) of each component in turn. `at` is where the token is blocked, None while it
     runs or is about to; `since`, `amount`, `component` and `timer` belong to that place. `refused` is the reason for
-    which a woken token is to fail, None where it goes on.
+    which a woken token is to fail, None where it goes on. Tokens are numbered as they are `created`.
     """
 
     __slots__ = (
-        "alive", "amount", "at", "branches", "component", "detached", "detaches", "frame", "holds", "mark",
-        "need", "parent", "pc", "reason", "refused", "request", "scopes", "since", "timer", "times",
+        "__weakref__", "alive", "amount", "at", "branches", "component", "created", "detached", "detaches", "frame",
+        "holds", "mark", "need", "parent", "pc", "reason", "refused", "request", "scopes", "since", "timer", "times",
     )  # fmt: skip
 
-    def __init__(self, request: Request, pc: int, frame: list[int], times: list[float]) -> None:
+    def __init__(self, request: Request, pc: int, frame: list[int], times: list[float], created: int = 0) -> None:
+        self.created = created
         self.request = request
         self.pc = pc
         self.frame = frame

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.station import Outcome
@@ -41,6 +42,24 @@ class Unwinder:
             self._stop_timer(inner)
         self._close(token, scope)
         self.engine.run(token)
+
+    def break_off(self, pools: Collection[object], reason: int) -> None:
+        """Fail all who hold units of closed pools, or wait for them (rule 11)."""
+        holders = [token for token in self.engine.tokens if token.alive and _depth(token, pools) is not None]
+        for token in sorted(holders, key=lambda token: token.created):
+            depth = _depth(token, pools)
+            if token.alive and depth is not None:
+                self._break_token(token, depth, reason)
+
+    def _break_token(self, token: Token, depth: int, reason: int) -> None:
+        """Fail a token to the innermost scope that was opened when it had acquired no more than `depth` things."""
+        blocked = token.at is not None or bool(token.branches)
+        self._interrupt(token)
+        token.refused = None
+        while token.scopes and token.scopes[-1].holds > depth:
+            self._stop_timer(token.scopes.pop())
+        if self.fail(token, reason) and blocked:
+            self.engine.wake(token)
 
     def _close(self, token: Token, scope: OpenScope) -> None:
         self._stop_timer(scope)
@@ -98,6 +117,14 @@ class Unwinder:
         adopt_times(parent, branch)
         if self.fail(parent, branch.reason):
             self.engine.wake(parent)
+
+
+def _depth(token: Token, pools: Collection[object]) -> int | None:
+    """How much a token had acquired when it asked for units of one of some pools; None where it has none of them."""
+    for depth, (station, _) in enumerate(token.holds):
+        if station in pools:
+            return depth
+    return len(token.holds) if token.at in pools else None
 
 
 def release_holds(token: Token, outcome: Outcome, keep: int = 0) -> None:

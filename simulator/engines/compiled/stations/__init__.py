@@ -9,7 +9,7 @@ from simulator.engines.compiled.stations import batch, breaker, bucket, keyed_lo
 from simulator.engines.compiled.tokens import complete_passing, token_event
 
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
-BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
+BATCH, BREAKER, GAUGE = int(Kind.BATCH), int(Kind.BREAKER), int(Kind.GAUGE)
 KEYED_LOCKS = int(Kind.KEYED_LOCKS)
 
 
@@ -43,7 +43,7 @@ def sample(w: Record, s: Record) -> tuple[float, float]:
     if s.kind == SHARING:
         sharing.account(w, s)
         in_progress = s.owed + s.busy * sharing.virtual_now(w, s)
-    elif s.kind == POOL:
+    elif s.kind == POOL or s.kind == GAUGE:
         pool.account(w, s)
     elif s.kind == BREAKER:
         breaker.account(w, s)

@@ -8,7 +8,7 @@ from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.stations.servers import LIFO, PRIORITY
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import free_hold, hold, new_hold, wake
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, WAITED_TOO_LONG
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, REFUSED, WAITED_TOO_LONG
 
 
 @inlined
@@ -30,10 +30,12 @@ def enter(w: Record, station: int, token: int, amount: float, component: int, le
     if amount > s.capacity:
         return DOES_NOT_FIT
     t = token_at(w.tokens, token)
-    if not s.waiting and s.used + amount <= s.capacity:
+    if not s.waiting and s.used + amount <= s.room:
         t.reserved = new_hold(w)
         _grant(w, s, station, token)
         return GOES_ON
+    if s.refusals:
+        return REFUSED
     if s.limit != NONE and s.waiting >= s.limit:
         return QUEUE_FULL
     t.reserved = new_hold(w)
@@ -53,12 +55,13 @@ def _grant(w: Record, s: Record, station: int, token: int) -> None:
 
 
 @compiled
-def _grant_waiting(w: Record, station: int) -> None:
+def grant_waiting(w: Record, station: int) -> None:
+    """Grant units to those waiting."""
     s = station_at(w.stations, station)
     while s.waiting:
         token = queue.head(w, s, s.discipline == LIFO)
         t = token_at(w.tokens, token)
-        if not s.used + t.amount <= s.capacity:
+        if not s.used + t.amount <= s.room:
             break
         waited = w.now - t.since
         leave_queue(w, s, token)
@@ -81,7 +84,7 @@ def release(w: Record, station: int, amount: float) -> None:
     s.busy -= 1
     s.used = s.used - amount if s.busy else 0.0
     if s.waiting:
-        _grant_waiting(w, station)
+        grant_waiting(w, station)
 
 
 @inlined
@@ -94,4 +97,4 @@ def withdraw(w: Record, station: int, token: int) -> None:
     t = token_at(w.tokens, token)
     free_hold(w, t.reserved)
     t.reserved = NONE
-    _grant_waiting(w, station)
+    grant_waiting(w, station)

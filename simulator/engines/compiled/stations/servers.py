@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from simulator.engines.compiled import heap
+import math
+
+from simulator.engines.compiled import chosen, heap
 from simulator.engines.compiled.layout import NONE
-from simulator.engines.compiled.pointers import Record, inlined, station_at, token_at
+from simulator.engines.compiled.pointers import Record, compiled, index_at, inlined, station_at, token_at
 from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.stations.station import BLOCKS, account, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import pass_time, served, token_event
@@ -34,7 +36,36 @@ def enter(w: Record, station: int, token: int, amount: float, component: int, le
 def _start(w: Record, s: Record, station: int, token: int) -> None:
     s.busy += 1
     s.started += w.now
-    pass_time(w, token, token_at(w.tokens, token).amount, station)
+    pass_time(w, token, _time_left(s, token_at(w.tokens, token)), station)
+
+
+@inlined
+def _time_left(s: Record, t: Record) -> float:
+    if s.speed == 1.0:
+        return t.amount  # type: ignore[no-any-return]
+    return t.amount / s.speed if s.speed > 0.0 else math.inf
+
+
+@compiled
+def change_speed(w: Record, station: int, speed: float) -> None:
+    """Go on at another speed from now (rule 10)."""
+    s = station_at(w.stations, station)
+    account(w, s)
+    w.chosen_count = 0
+    for token in range(w.token_count):
+        t = token_at(w.tokens, token)
+        if t.alive and t.at == station and t.timed:
+            chosen.choose(w, token)
+    chosen.sort(w)
+    for i in range(w.chosen_count):
+        t = token_at(w.tokens, index_at(w.chosen, i))
+        left = t.amount - (w.now - max(t.since, s.changed)) * s.speed
+        t.amount = 0.0 if left < 0.0 else left
+    s.speed = speed
+    s.changed = w.now
+    for i in range(w.chosen_count):
+        token = index_at(w.chosen, i)
+        heap.reschedule(w, _time_left(s, token_at(w.tokens, token)), token_event(w, token))
 
 
 @inlined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import NONE
-from simulator.engines.compiled.pointers import Record, float_at, inlined, station_at, token_at
+from simulator.engines.compiled.pointers import Record, compiled, float_at, inlined, station_at, token_at
 from simulator.engines.compiled.stations import sharing_heap
 from simulator.engines.compiled.stations.station import BLOCKS, ask
 from simulator.engines.compiled.tokens import spend
@@ -15,7 +15,7 @@ def _set_jobs(w: Record, s: Record, jobs: int) -> None:
     """Change the number of jobs, and with it their total rate and each one's share."""
     s.busy = jobs
     if jobs:
-        s.rate = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most))
+        s.rate = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most)) * s.speed
         s.share = s.rate / jobs
 
 
@@ -46,6 +46,16 @@ def _advance(w: Record, s: Record) -> None:
     s.changed = w.now
 
 
+@compiled
+def change_speed(w: Record, station: int, speed: float) -> None:
+    """Go on at another speed from now (rule 10)."""
+    s = station_at(w.stations, station)
+    _advance(w, s)
+    s.speed = speed
+    _set_jobs(w, s, s.busy)
+    _reschedule(w, s, station)
+
+
 @inlined
 def enter(w: Record, station: int, token: int, amount: float, component: int) -> int:
     """Ask for `amount` units of work."""
@@ -69,7 +79,7 @@ def enter(w: Record, station: int, token: int, amount: float, component: int) ->
 def _reschedule(w: Record, s: Record, station: int) -> None:
     """Schedule the next completion; the event that there may be is moved."""
     event = w.first_station + station
-    if s.root == NONE:
+    if s.root == NONE or s.speed == 0.0:
         if s.timed:
             s.timed = 0
             heap.cancel(w, event)

@@ -10,7 +10,7 @@ from simulator.engines.compiled.pointers import Record, inlined, token_at
 from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.tokens import waited
 
-GOES_ON, BLOCKS = -1, -2
+GOES_ON, BLOCKS, PAUSES = -1, -2, -3
 
 
 @inlined

@@ -10,6 +10,7 @@ from simulator.engines.simpy.stations.breaker import BreakerStation
 from simulator.engines.simpy.stations.bucket import BucketStation
 from simulator.engines.simpy.stations.budget import BudgetStation
 from simulator.engines.simpy.stations.external import ExternalStation, Serve
+from simulator.engines.simpy.stations.gauge import GaugeStation
 from simulator.engines.simpy.stations.keyed_locks import KeyedLocksStation
 from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.engines.simpy.stations.servers import ServersStation
@@ -24,6 +25,7 @@ from simulator.program.stations import (
     Bucket,
     Budget,
     External,
+    Gauge,
     KeyedLocks,
     Pool,
     Servers,
@@ -56,6 +58,8 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
             return BudgetStation(engine, spec)
         case Store():
             return StoreStation(engine, spec)
+        case Gauge():
+            return GaugeStation(engine, spec)
         case External():
             if spec.name not in serves:
                 raise UsageError(f"no process was given for the station {spec.name!r}: pass processes={{...}}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.engines.simpy.stations.queue import Queue
 from simulator.engines.simpy.stations.station import Outcome, Station
 from simulator.engines.simpy.tokens import Token
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, WAITED_TOO_LONG
+from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, REFUSED, WAITED_TOO_LONG
 from simulator.program.stations import Pool
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class PoolStation(Station):
         self.queue = Queue(spec.discipline)
         self.filled = 0.0  # when the queue was last empty
         self.used = 0.0
+        self.refusals = self.hangs = 0  # how often it has been closed, in either way
 
     def account(self) -> float:
         """Bring the integrals of units held and tokens waiting up to now."""
@@ -41,6 +42,22 @@ class PoolStation(Station):
         """Requests that hold units or wait for them."""
         return self.busy + self.waiting
 
+    @property
+    def room(self) -> float:
+        """Units that may be in use before nobody gets more."""
+        return -1.0 if self.refusals or self.hangs else self.capacity
+
+    def close(self, hangs: bool) -> None:
+        """Grant no more units: turn newcomers away, or let them queue."""
+        self.hangs += hangs
+        self.refusals += not hangs
+
+    def open(self, hangs: bool) -> None:
+        """Undo one `close` of the same kind, and grant units to those waiting."""
+        self.hangs -= hangs
+        self.refusals -= not hangs
+        self._grant_waiting(self.account())
+
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for `amount` units."""
         token.since = self.account()
@@ -49,9 +66,11 @@ class PoolStation(Station):
         self.arrivals += 1
         if amount > self.capacity:
             return self.reject(token, DOES_NOT_FIT)
-        if not self.waiting and self.used + amount <= self.capacity:
+        if not self.waiting and self.used + amount <= self.room:
             self._grant(token)
             return True
+        if self.refusals:
+            return self.reject(token, REFUSED)
         if self.queue_limit is not None and self.waiting >= self.queue_limit:
             return self.reject(token, QUEUE_FULL)
         token.at = self
@@ -67,7 +86,7 @@ class PoolStation(Station):
         token.holds.append((self, token.amount))
 
     def _grant_waiting(self, now: float) -> None:
-        while self.waiting and self.used + self.queue.head().amount <= self.capacity:
+        while self.waiting and self.used + self.queue.head().amount <= self.room:
             token = self.queue.pop()
             self.waiting -= 1
             waited = now - token.since

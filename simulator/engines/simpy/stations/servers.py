@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.queue import Queue
@@ -23,6 +24,8 @@ class ServersStation(Station):
         self.queue_limit = spec.queue_limit
         self.queue = Queue(spec.discipline)
         self.started = 0.0  # sum of the times at which the jobs in service were started
+        self.serving: dict[Token, None] = {}
+        self.changed = 0.0  # when the speed changed last; the amount of a job is what was left then
 
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for `amount` seconds of service."""
@@ -46,7 +49,22 @@ class ServersStation(Station):
         token.waited(now)
         self.busy += 1
         self.started += now
-        token.timer = self.engine.after(token.amount, self._complete, token)
+        self.serving[token] = None
+        self._schedule(token)
+
+    def _schedule(self, token: Token) -> None:
+        delay = token.amount / self.speed if self.speed > 0.0 else inf
+        token.timer = self.engine.after(delay, self._complete, token)
+
+    def _change_speed(self, speed: float) -> None:
+        now = self.account()
+        for token in sorted(self.serving, key=lambda token: token.created):
+            assert token.timer is not None
+            self.engine.cancel_timer(token.timer)
+            token.amount = max(token.amount - (now - max(token.since, self.changed)) * self.speed, 0.0)
+        self.speed, self.changed = speed, now
+        for token in sorted(self.serving, key=lambda token: token.created):
+            self._schedule(token)
 
     def _start_next(self, now: float) -> None:
         if self.waiting:
@@ -61,6 +79,7 @@ class ServersStation(Station):
         self.engine.run(token)
 
     def _leave(self, token: Token, now: float) -> None:
+        del self.serving[token]
         self.delivered += now - token.since
         self.busy -= 1
         self.started = self.started - token.since if self.busy else 0.0

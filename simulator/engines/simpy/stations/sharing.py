@@ -30,7 +30,12 @@ class SharingStation(Station):
 
     def total_rate(self, jobs: int) -> float:
         """Work a second of that many jobs together."""
-        return self.capacity[jobs if jobs < self.most else self.most]
+        return self.capacity[jobs if jobs < self.most else self.most] * self.speed
+
+    def _change_speed(self, speed: float) -> None:
+        self._advance()
+        self.speed = speed
+        self._reschedule()
 
     def account(self) -> float:
         """Bring the integrals up to now; V stays, so that a sample changes no trajectory."""
@@ -79,7 +84,7 @@ class SharingStation(Station):
         jobs = self.jobs
         while jobs and jobs[0][2] is None:
             heappop(jobs)
-        if jobs:
+        if jobs and self.speed > 0.0:
             remaining = (jobs[0][0] - self.virtual) / (self.total_rate(self.busy) / self.busy)
             self.timer = self.engine.after(max(remaining, 0.0), self._complete, jobs[0][2])
 

@@ -52,6 +52,8 @@ class Station:
         self.arrivals = self.completions = self.rejections = self.withdrawals = self.hits = 0
         self.busy = 0
         self.waiting = 0
+        self.speed = self.factor = 1.0
+        self.halts = 0
 
     def now(self) -> float:
         """The present time."""
@@ -78,6 +80,25 @@ class Station:
             self.busy_area, self.waiting_area, self.arrivals, self.completions, self.rejections,
             self.withdrawals, self.hits, self.delivered + self.in_progress(now), self.busy + self.waiting,
         )  # fmt: skip
+
+    def set_speed(self, factor: float) -> None:
+        """Go on at `factor` times the full speed, where the station is not halted."""
+        self.factor = factor
+        self._change_speed(0.0 if self.halts else factor)
+
+    def halt(self) -> None:
+        """Stop."""
+        self.halts += 1
+        self._change_speed(0.0)
+
+    def resume(self) -> None:
+        """Undo one `halt`."""
+        self.halts -= 1
+        self._change_speed(0.0 if self.halts else self.factor)
+
+    def _change_speed(self, speed: float) -> None:
+        """Go on at another speed from now (rule 10)."""
+        raise NotImplementedError
 
     def reject(self, token: Token, reason: int) -> bool:
         """Turn a token away; True where it goes on in a handler."""
