@@ -327,9 +327,76 @@ def workloads(draw, operations, kinds):
 ALL_SOURCES = ("replay", "replay", "users", "rate", "rate", "bursty", "profile")
 
 
+moments = st.integers(0, 80).map(lambda eighths: seconds(eighths / 8))
+fault_times = st.one_of(
+    st.fixed_dictionaries({"at": moments}),
+    st.fixed_dictionaries({"every": drawn(seconds, [2.0]) | positive_times}),
+)
+health_checks = st.fixed_dictionaries({"interval": st.sampled_from(["0.5 s", "1.0 s"]), "failures": st.integers(1, 2)})
+collections = st.fixed_dictionaries(
+    {"allocation": st.sampled_from(["1.0 B", "2.0 B"]), "young": st.just("3.0 B"), "pause": times}
+)
+
+
 @st.composite
-def models(draw, processes=True, sources=ALL_SOURCES):
-    """A model; `processes` allows steps that use the station `ROBOT`, `sources` limits how requests come."""
+def scalings(draw, count, workers):
+    """Of a service whose host has `count` instances."""
+    metric = draw(st.sampled_from(["cpu", "workers", "queue"] if workers else ["cpu"]))
+    return {
+        "metric": metric,
+        "target": draw(st.sampled_from([0.25, 0.5])),
+        "least": count,
+        "most": count + draw(st.integers(0, 2)),
+        "interval": draw(positive_times),
+        "start_up": draw(times),
+        "cool_down": draw(constant_times),
+    }
+
+
+@st.composite
+def faults(draw, host_specs):
+    """A fault of some host, of its place, of the network between two places, or of the external API."""
+    name = draw(st.sampled_from(sorted(host_specs)))
+    timing = {**draw(fault_times), "lasts": draw(times)}
+    kinds = ["crash", "crash", "slow", "place", "external"]
+    match draw(st.sampled_from([*kinds, "between"] if len(host_specs) > 1 else kinds)):
+        case "crash":
+            instance = draw(maybe(st.integers(0, host_specs[name]["count"] - 1)))
+            more = {"instance": instance, "connections": draw(st.sampled_from(["refuse", "hang"]))}
+            return without_nones({"host": name, **more, **timing})
+        case "slow":
+            return {"host": name, "speed": draw(st.sampled_from([0, 0.25, 0.5])), **timing}
+        case "place":
+            return {"place": host_specs[name]["place"], **timing}
+        case "between":
+            return {"between": [spec["place"] for spec in host_specs.values()], **timing}
+    return {"external": "api", "latency_factor": 3, "failures": draw(st.sampled_from([0.0, 0.5])), **timing}
+
+
+@st.composite
+def with_controls(draw, model):
+    """A model with faults, health checks, autoscaling and garbage collection."""
+    hosts_of = model["hosts"]
+    for number, spec in enumerate(hosts_of.values()):
+        spec["place"] = f"p{number}"
+    for service in model["services"].values():
+        if draw(st.booleans()):
+            service["health_check"] = draw(health_checks)
+        if draw(st.booleans()):
+            service["garbage_collection"] = draw(collections)
+        if draw(st.booleans()):
+            service.pop("replicas", None)
+            service["scaling"] = draw(scalings(hosts_of[service["host"]]["count"], service.get("workers")))
+    model["faults"] = {f"f{n}": draw(faults(hosts_of)) for n in range(draw(st.integers(0, 3)))}
+    return model
+
+
+@st.composite
+def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
+    """A model; `processes` allows steps that use the station `ROBOT`, `sources` limits how requests come.
+
+    With `controls` something may happen to the system, too: it may then never come to rest.
+    """
     host_specs = {f"h{n}": draw(hosts) for n in range(draw(st.integers(1, 2)))}
     placed = [draw(st.sampled_from(sorted(host_specs))) for _ in range(draw(st.integers(1, 3)))]
     services, lock_specs, later = {}, {}, []
@@ -348,7 +415,7 @@ def models(draw, processes=True, sources=ALL_SOURCES):
         services[f"s{number}"] = {"host": placed[number], **draw(service_settings), "operations": operations}
         later += [(f"s{number}.{name}", host) for name in operations]
     names = [target for target, _ in later]
-    return {
+    model = {
         "name": "random",
         "hosts": host_specs,
         "services": services,
@@ -360,6 +427,7 @@ def models(draw, processes=True, sources=ALL_SOURCES):
         "network": {"latency": draw(times)},
         "workloads": {f"w{n}": draw(workloads(names, sources)) for n in range(draw(st.integers(1, 3)))},
     }
+    return draw(with_controls(model)) if controls and draw(st.booleans()) else model
 
 
 QUANTITY = re.compile(r"([\d.e+-]+) (s|/s|B/s)")

@@ -15,7 +15,7 @@ from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
 from simulator.model.lowering import lower
 from simulator.model.system import System
-from simulator.program.stations import Breaker, Bucket, KeyedLocks, Pool, Servers, Sharing, Store
+from simulator.program.stations import Breaker, Bucket, Gauge, KeyedLocks, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
 
@@ -101,6 +101,8 @@ def check_station(spec, fields):
         case Pool():
             assert fields["arrivals"] == gone + fields["present"]
             assert fields["busy_area"] <= spec.capacity * DURATION * (1 + 1e-9)
+        case Gauge():
+            assert fields["arrivals"] == fields["present"] == 0
         case KeyedLocks():
             assert fields["arrivals"] == gone + fields["present"]
         case _:
@@ -151,14 +153,14 @@ def check_run(model, seed):
 
 
 @QUICK
-@given(models(), seeds)
+@given(models(controls=True), seeds)
 def test_every_run_keeps_the_laws(model, seed):
     check_run(model, seed)
 
 
 @pytest.mark.slow
 @THOROUGH
-@given(models(), seeds)
+@given(models(controls=True), seeds)
 def test_every_run_keeps_the_laws_at_length(model, seed):
     check_run(model, seed)
 

@@ -137,7 +137,7 @@ def check_model(model, seed, tight, changed):
     check_program(program, seed=seed, sizes=TIGHT if tight else None, told=told)
 
 
-generated = given(models(processes=False), st.integers(0, 3), st.booleans(), st.integers(0, 2))
+generated = given(models(processes=False, controls=True), st.integers(0, 3), st.booleans(), st.integers(0, 2))
 
 
 @settings(max_examples=300, **RELAXED)

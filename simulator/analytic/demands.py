@@ -2,8 +2,10 @@
 
 Nothing is simulated, so the answers are instant and carry these assumptions:
 
-- Nothing fails: no time-out fires, no queue is full, so handlers and their retries do not run. A `Fail` that the
-  request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing follows it.
+- Nothing fails: no fault happens, no time-out fires, no queue is full, so handlers and their retries do not run. A
+  `Fail` that the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing
+  follows it. Gauges are as at time 0, but garbage collections come as often as they do on average.
+- All instances that autoscaling may start are there.
 - A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike;
   where a key's hash chooses, the shares follow from the keys' popularity.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
@@ -39,7 +41,7 @@ from simulator.distributions import Constant
 from simulator.program import instructions as ops
 from simulator.program.instructions import Place
 from simulator.program.program import Entry, Program, Users, Workload
-from simulator.program.stations import Batch, Breaker, Eviction, KeyedLocks, Sharing, Station, Store, capacity_of
+from simulator.program.stations import Batch, Breaker, Eviction, Gauge, KeyedLocks, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -158,11 +160,11 @@ def facts(program: Program) -> Facts:
     loads = _offered_loads(program, reading)
     saturated, busiest = resources.most_loaded(loads)
     factor = _reciprocal(busiest)
-    rates = math.fsum(rate for workload in program.workloads if (rate := _offered_rate(workload)) is not None)
+    rates = math.fsum(rate for workload in program.foreground if (rate := _offered_rate(workload)) is not None)
     return Facts(
         workloads=tuple(
             _workload_facts(workload, reading, paths, resources)
-            for workload, paths in zip(program.workloads, reading.workloads, strict=True)
+            for workload, paths in zip(program.foreground, reading.workloads, strict=True)
         ),
         resources=resources.under(loads),
         saturated_resource=saturated,
@@ -188,7 +190,7 @@ def flows(program: Program, workload: int) -> Floats:
 def _offered_loads(program: Program, reading: _Reading) -> Floats:
     """Work units a second that the open workloads ask of each station."""
     loads = np.zeros(len(program.stations))
-    for workload, paths in zip(program.workloads, reading.workloads, strict=True):
+    for workload, paths in zip(program.foreground, reading.workloads, strict=True):
         rate = _offered_rate(workload)
         if rate is not None:
             demand = _mixed(workload, [path.demand for path in paths])
@@ -420,7 +422,9 @@ class _Path:
                 target = self.reading.target(instruction.place, pc)
                 _add(self._visits, target, executions)
                 return _Hold(target, 1.0, held)
-            case ops.Release():
+            case ops.Halt():
+                return _Hold(self.reading.target(instruction.place, pc), self._capacity_at(instruction.place), held)
+            case ops.Release() | ops.Resume():
                 return held.below if held is not None else None
             case ops.Work() | ops.TakeTokens():
                 target = self.reading.target(instruction.place, pc)
@@ -433,6 +437,11 @@ class _Path:
             case ops.Select():
                 self._weights[instruction.register] = self.reading.program.balancers[instruction.balancer].weights
         return held
+
+    def _capacity_at(self, place: ops.Place) -> float:
+        """Mean capacity of the stations of a place, all of which is taken up while one is halted."""
+        each = [capacity_of(self.reading.program.stations[number]) for number in place.stations]
+        return math.fsum(each) / len(each)
 
     def _units(self, instruction: ops.Acquire) -> float:
         """Units that are held; a breaker's permit is none."""
@@ -471,7 +480,7 @@ class _Reading:
         self.time_left = [0.0] * (count + 1)
         self.success = [0.0] * (count + 1)
         self._read()
-        self.workloads = [[_Path(self, entry.pc) for entry in workload.entries] for workload in program.workloads]
+        self.workloads = [[_Path(self, entry.pc) for entry in workload.entries] for workload in program.foreground]
 
     def _read(self) -> None:
         """Read backwards, so that what follows is known."""
@@ -527,7 +536,15 @@ class _Reading:
         return _Step(time, ((pc + 1, 1.0),))
 
     def _delay(self, instruction: ops.Delay, pc: int) -> _Step:
-        return _Step(self.mean(instruction.amount), ((pc + 1, 1.0),))
+        time = self.mean(instruction.amount)
+        if instruction.scale is not None:
+            gauge = self.program.stations[instruction.scale]
+            assert isinstance(gauge, Gauge)
+            time *= gauge.level
+        return _Step(time, ((pc + 1, 1.0),))
+
+    def _branch(self, instruction: ops.Branch, pc: int) -> _Step:
+        return _Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))
 
     def _lookup(self, instruction: ops.Lookup, pc: int) -> _Step:
         ratio = self.hit_ratios[pc] if instruction.counted else 0.0
@@ -569,7 +586,7 @@ class _Reading:
 
 _READERS: dict[type[ops.Instruction], str] = {
     ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
-    ops.Switch: "switch",
+    ops.Switch: "switch", ops.Branch: "branch",
     ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
     ops.Fail: "stop", ops.Retry: "stop",
 }  # fmt: skip
@@ -665,7 +682,7 @@ def _rated(reading: _Reading, keys: Mapping[int, Keys]) -> dict[int, list[_Reque
 
 def _entries(reading: _Reading) -> Iterator[tuple[Workload, Entry, float, _Path]]:
     """Every operation of every workload, with the workload's rate: offered, or of closed ones at zero load."""
-    for workload, paths in zip(reading.program.workloads, reading.workloads, strict=True):
+    for workload, paths in zip(reading.program.foreground, reading.workloads, strict=True):
         rate = _offered_rate(workload)
         if rate is None:
             users, think = _users(workload, reading)

@@ -13,7 +13,7 @@ from typing import Any
 from simulator.model.host import Host
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS, Place, StepPart, verb_of
-from simulator.model.words import nearest
+from simulator.model.words import unknown
 
 Finding = tuple[Place, str, Any]
 Calls = dict[str, list[tuple[Place, str]]]
@@ -39,6 +39,8 @@ def reference_problems(document: Any) -> list[Finding]:
     findings = chain(
         _bad_names(document),
         _unknown_hosts(document),
+        _resource_problems(document),
+        _scaled_hosts(document),
         _unknown_targets(document),
         _unknown_metrics(document),
         circles or _too_many_calls(calls),
@@ -69,11 +71,6 @@ def _names(document: dict[Any, Any], section: str) -> dict[str, None] | None:
     return {str(name): None for name in value}
 
 
-def unknown(kind: str, name: Any, known: Any) -> str:
-    """A message that names the nearest known name, or a few known ones."""
-    return f"no {kind} named {name!r}; {nearest(name, known, 'known:')}"
-
-
 def _bad_names(document: dict[Any, Any]) -> Iterator[Finding]:
     for section in _named_sections():
         for name in _mapping(document.get(section)):
@@ -94,6 +91,35 @@ def _unknown_hosts(document: dict[Any, Any]) -> Iterator[Finding]:
         host = _mapping(service).get("host")
         if isinstance(host, str) and hosts is not None and host not in hosts:
             yield ("services", name, "host"), unknown("host", host, hosts), host
+
+
+def _scaled_hosts(document: dict[Any, Any]) -> Iterator[Finding]:
+    """Hosts of which autoscaling would use fewer than are there, and also more: nobody knows what is rented then."""
+    hosts = _mapping(document.get("hosts"))
+    for name, service in _mapping(document.get("services")).items():
+        host, scaling = _mapping(service).get("host"), _mapping(_mapping(service).get("scaling"))
+        count = _mapping(hosts.get(host) if isinstance(host, str) else None).get("count", 1)
+        least, most = scaling.get("least", 1), scaling.get("most")
+        if all(isinstance(each, int) for each in (count, least, most)) and least < count < most:
+            yield (
+                ("services", name, "scaling", "most"),
+                f"got {most}, but least is {least} and there are {count} of host {host!r}: expected a count of at most "
+                "least (what is needed is rented), or of at least most (all are rented)",
+                most,
+            )
+
+
+def _resource_problems(document: dict[Any, Any]) -> Iterator[Finding]:
+    """Resources that name others which are not there, and what else they find wrong with the rest of the model."""
+    nouns = {"hosts": "host", **{section: kind.noun for section, kind in RESOURCES.items()}}
+    for section, kind in RESOURCES.items():
+        for name, spec in _mapping(document.get(section)).items():
+            for field, other in kind.references.items():
+                wanted, known = _mapping(spec).get(field), _names(document, other)
+                if isinstance(wanted, str) and known is not None and wanted not in known:
+                    yield (section, name, field), unknown(nouns[other], wanted, known), wanted
+            for where, message, value in kind.problems(_mapping(spec), document):
+                yield (section, name, *where), message, value
 
 
 def _operations(document: dict[Any, Any]) -> dict[str, tuple[Place, list[Any]]]:

@@ -14,6 +14,7 @@ from simulator.model.memory import Memory
 from simulator.model.nic import Nic, NicStations
 from simulator.model.part import Instances, Price
 from simulator.program.builder import Builder
+from simulator.program.stations import Servers, Sharing
 
 MOST_THREADS = 1_000_000
 
@@ -26,6 +27,16 @@ class HostStations:
     memory: int | None
     disk: DiskStations | None
     nic: NicStations | None
+    all: range
+
+    def working(self, builder: Builder, nics: bool = True) -> list[int]:
+        """The stations that do work at a speed: CPU, disks, and NICs unless they are left out."""
+        passive = set() if nics or self.nic is None else {self.nic.outgoing, self.nic.incoming}
+        return [
+            number
+            for number in self.all
+            if isinstance(builder.stations[number], Servers | Sharing) and number not in passive
+        ]
 
 
 class Host(Typed):
@@ -46,6 +57,8 @@ class Host(Typed):
     """Price of one instance."""
     count: Instances = 1
     """How many there are."""
+    place: str | None = None
+    """Where they are, such as an availability zone: what faults call by this name happens to all that are there."""
 
     @model_validator(mode="after")
     def _is_of_this_world(self) -> Self:
@@ -59,14 +72,16 @@ class Host(Typed):
         """Price of one instance with its disk, in USD an hour."""
         return self.price + (self.disk.cost_per_hour if self.disk else 0.0)
 
-    def lower(self, builder: Builder, name: str) -> tuple[HostStations, ...]:
-        """The stations of every instance."""
-        return tuple(self._instance(builder, f"hosts.{name}") for _ in range(self.count))
+    def lower(self, builder: Builder, name: str, count: int) -> tuple[HostStations, ...]:
+        """The stations of every instance, of which autoscaling may make more than `count` says."""
+        return tuple(self._instance(builder, f"hosts.{name}") for _ in range(count))
 
     def _instance(self, builder: Builder, resource: str) -> HostStations:
+        first = len(builder.stations)
         return HostStations(
             self.cpu.lower(builder, f"{resource}.cpu"),
             self.memory.lower(builder, f"{resource}.memory") if self.memory else None,
             self.disk.lower(builder, f"{resource}.disk") if self.disk else None,
             self.nic.lower(builder, f"{resource}.nic") if self.nic else None,
+            range(first, len(builder.stations)),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from simulator.analytic.demands import facts
 from simulator.distributions import Constant, Discrete, Uniform
@@ -22,8 +22,11 @@ from simulator.model.workload import Workload
 from simulator.program import program as p
 from simulator.program.arrivals import Arrivals
 from simulator.program.builder import Builder, TooLargeError
-from simulator.program.instructions import Delay, End, EndScope, Fail, Place, Scope, TakeTokens
+from simulator.program.instructions import Acquire, Delay, End, EndScope, Fail, Place, Release, Scope, TakeTokens
 from simulator.program.stations import External
+
+if TYPE_CHECKING:
+    from simulator.model.kinds.fault import BrownOut
 
 Direction = Literal["out", "in"]
 NOTHING: Mapping[str, Any] = {}
@@ -69,10 +72,13 @@ class Lowering:
         self.unsettled: set[str] = set()
         self.builder = builder = Builder()
         self.keys = RequestKeys(self)
-        self.hosts = {name: host.lower(builder, name) for name, host in system.hosts.items()}
-        self.deployments = {
-            name: service.lower(builder, name, self.hosts[service.host]) for name, service in system.services.items()
-        }
+        self.counts = {name: system.most_instances(name) for name in system.hosts}
+        self.failing_hosts = system.failing_hosts
+        self.background: list[Callable[[], None]] = []
+        self.links: list[tuple[frozenset[str], int]] = []
+        self.brown_outs: dict[str, BrownOut] = {}
+        self.hosts = {name: host.lower(builder, name, self.counts[name]) for name, host in system.hosts.items()}
+        self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
         self.resources: dict[str, dict[str, Any]] = {}
         for section in RESOURCES:
             named = system.resources(section).items()
@@ -84,6 +90,8 @@ class Lowering:
         """Lower every workload and finish."""
         for name, workload in self.system.workloads.items():
             self._workload(name, workload)
+        for emit in self.background:
+            emit()
         return self.builder.build(self.system.name)
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
@@ -100,6 +108,24 @@ class Lowering:
         return self.once(  # type: ignore[no-any-return]
             name, lambda: {instance: disk.lower_log(self.builder, name) for instance in instances}
         )
+
+    def in_background(self, name: str, source: Callable[[], Arrivals | p.Users], code: Callable[[], None]) -> None:
+        """Have a background workload after all others: its source, and what emits the code of its requests."""
+
+        def emit() -> None:
+            builder = self.builder
+            builder.start_workload()
+            with builder.within(name):
+                start = builder.label()
+                builder.mark(start)
+                code()
+                builder.emit(End())
+                choice = builder.draw(Constant(0.0), "operation")
+                entries = (p.Entry("control", start, 1.0),)
+                workload = p.Workload(name, source(), entries, choice, (), 0, background=True)
+            builder.workload(workload)
+
+        self.background.append(emit)
 
     def process(self, name: str) -> int:
         """The external station of that name, one for all who use it."""
@@ -172,10 +198,13 @@ class Lowering:
         site = Site(self, deployment, self.builder.select(deployment.balancer))
         if remote:
             self._latency(self.system.network.latency)
+            self._pass_links(caller, site)
         if caller is not None and request is not None:
             self._exchange(caller, site, request, "request")
         self._limit_rate(deployment)
         held = self._admit(site)
+        if deployment.service.garbage_collection is not None:
+            deployment.service.garbage_collection.allocate(site)
         with self.builder.within(f"{name}.{operation}"):
             lower_steps(deployment.service.operations[operation], site)
         if held:
@@ -183,7 +212,20 @@ class Lowering:
         if caller is not None and response is not None:
             self._exchange(site, caller, response, "response")
         if remote:
+            self._pass_links(site, caller)
             self._latency(self.system.network.latency)
+
+    def _pass_links(self, sender: Site | None, receiver: Site | None) -> None:
+        """Pass what may part the places of two sites."""
+        assert sender is not None
+        assert receiver is not None
+        hosts = (self.system.hosts[site.deployment.service.host] for site in (sender, receiver))
+        places = {host.place for host in hosts}
+        for between, link in self.links:
+            if between == places:
+                one = self.builder.draw(Constant(1.0), "link")
+                self.builder.emit(Acquire(Place((link,)), self.builder.component("network"), one))
+                self.builder.emit(Release())
 
     def _limit_rate(self, deployment: Deployment) -> None:
         """Pass the service's token bucket, where it has one."""
@@ -195,9 +237,9 @@ class Lowering:
     @staticmethod
     def _admit(site: Site) -> bool:
         """Be counted as a request of the replica, and take a thread where it has such workers."""
-        if site.deployment.service.counts_requests:
+        if site.deployment.counted:
             site.acquire("workers", site.spread(site.deployment.requests), Constant(1.0))
-        return site.deployment.service.counts_requests
+        return site.deployment.counted
 
     def _exchange(self, sender: Site, receiver: Site, size: SizeDistribution, what: str) -> None:
         """Send bytes from one site's NIC to another's; each is passed in turn."""

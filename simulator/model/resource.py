@@ -6,6 +6,7 @@ section, says what can be set, and lowers itself; and the steps that use it (`si
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,11 @@ from simulator.model import kinds
 from simulator.model.part import Part
 
 if TYPE_CHECKING:
+    from simulator.model.host import Host
     from simulator.model.lowering import Lowering
+
+Finding = tuple[tuple[str | int, ...], str, Any]
+"""Where in a resource something is wrong, what, and what stands there."""
 
 
 class Resource(Part):
@@ -26,6 +31,23 @@ class Resource(Part):
     """What one of them is called in messages."""
     names_alone: ClassVar[bool] = False
     """Whether a list of names will do for the section."""
+
+    references: ClassVar[dict[str, str]] = {}
+    """Fields that name a host or a resource, and the section that it stands in."""
+
+    @classmethod
+    def problems(cls, resource: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
+        """What is wrong with a resource as written in view of the rest of the model; parts of both may be wrong."""
+        yield from ()
+
+    @property
+    def stationary(self) -> bool:
+        """Whether it behaves in the same way for ever."""
+        return True
+
+    def crashes(self, hosts: Mapping[str, Host]) -> list[str]:
+        """Names of the hosts that it brings down."""
+        return []
 
     @property
     def cycle(self) -> float:

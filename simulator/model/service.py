@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from simulator.model.garbage_collection import GarbageCollection
+from simulator.model.health_check import HealthCheck
 from simulator.model.part import AtLeastOne, Count, Instances, Part, PositiveRate, WholeNumber
+from simulator.model.scaling import Scaling
 from simulator.model.site import Deployment
 from simulator.model.steps import Step
 from simulator.program.program import Balancer, Policy
-from simulator.program.stations import Bucket, Pool
+from simulator.program.stations import Bucket, Gauge, Pool
 
 if TYPE_CHECKING:
-    from simulator.model.host import HostStations
+    from simulator.model.lowering import Lowering
     from simulator.program.builder import Builder
 
 
@@ -53,22 +56,71 @@ class Service(Part):
     """How callers choose a replica."""
     rate_limit: RateLimit | None = None
     """Token bucket; `rate_limit: 100/s` is short for `rate_limit: {rate: 100/s}`."""
+    scaling: Scaling | None = None
+    """Autoscaling; it starts with `replicas`, or where this is left out with the fewest."""
+    health_check: HealthCheck | None = None
+    """How the balancer learns that a replica is down; it never does where left out.
+    `health_check: 5 s` is short for `health_check: {interval: 5 s}`."""
+    garbage_collection: GarbageCollection | None = None
+    """Pauses of a replica when requests have filled its young generation."""
     operations: dict[str, list[Step]] = Field(min_length=1)
     """What it can be asked to do, step by step."""
 
-    def lower(self, builder: Builder, name: str, instances: tuple[HostStations, ...]) -> Deployment:
+    @model_validator(mode="after")
+    def _scales_within_reason(self) -> Self:
+        scaling = self.scaling
+        if scaling is None:
+            return self
+        if self.replicas is not None and not scaling.least <= self.replicas <= scaling.most:
+            raise ValueError(
+                f"replicas: got {self.replicas}, expected {scaling.least} to {scaling.most} as scaling says"
+            )
+        if scaling.metric != "cpu" and self.workers is None:
+            raise ValueError(f"scaling by {scaling.metric} needs workers, but they are unlimited")
+        return self
+
+    def lower(self, lowering: Lowering, name: str) -> Deployment:
         """Pools of workers and of requests, the same where a thread stays with its request, and the rate limit."""
-        resource = f"services.{name}"
-        replicas = self.replicas or len(instances)
+        builder, resource = lowering.builder, f"services.{name}"
+        instances = lowering.hosts[self.host]
+        fails = self.host in lowering.failing_hosts
+        counted = self.counts_requests or fails
+        if self.scaling is None:
+            instances = instances[: lowering.system.hosts[self.host].count]
+        replicas = self.scaling.most if self.scaling else self.replicas or len(instances)
         capacity = math.inf if self.workers is None else float(self.workers)
         loops = self._pools(builder, f"{resource}.workers", replicas, capacity)
         requests = loops
-        if self.worker_model == "event_loop" and self.counts_requests:
+        if self.worker_model == "event_loop" and counted:
             requests = self._pools(builder, f"{resource}.requests", replicas, math.inf)
-        balancer = builder.balancer(Balancer(self.balancer, requests))
+        balancer = builder.balancer(self._balancer(requests, checked=fails and self.health_check is not None))
         bucket = self.rate_limit.lower(builder, f"{resource}.rate_limit") if self.rate_limit else None
-        placed = tuple(instances[replica % len(instances)] for replica in range(replicas))
-        return Deployment(name, self, requests, loops, balancer, bucket, placed)
+        places = tuple(replica % len(instances) for replica in range(replicas))
+        deployment = Deployment(
+            name, self, requests, loops, balancer, bucket, tuple(instances[place] for place in places), places, counted,
+            down=_gauges(builder, f"{resource}.down", replicas) if fails and self.health_check else (),
+            heap=_gauges(builder, f"{resource}.heap", replicas) if self.garbage_collection else (),
+        )  # fmt: skip
+        self._lower_controls(lowering, deployment)
+        return deployment
+
+    def _balancer(self, requests: tuple[int, ...], checked: bool) -> Balancer:
+        """The balancer; replicas that are not there at the start are excluded."""
+        excluded = tuple(int(replica >= self.first_replicas) for replica in range(len(requests)))
+        return Balancer(self.balancer, requests, excluded=excluded if self.scaling else (), steered=checked)
+
+    @property
+    def first_replicas(self) -> int:
+        """Replicas at the start, where they are scaled."""
+        return self.replicas or (self.scaling.least if self.scaling else 0)
+
+    def _lower_controls(self, lowering: Lowering, deployment: Deployment) -> None:
+        resource = f"services.{deployment.name}"
+        if self.health_check is not None and deployment.down:
+            self.health_check.lower(lowering, deployment.name, deployment.balancer, deployment.down)
+        if self.scaling is not None:
+            gauge = lowering.builder.station(Gauge(f"{resource}.instances", float(self.first_replicas)))
+            self.scaling.lower(lowering, deployment, gauge)
 
     def _pools(self, builder: Builder, resource: str, replicas: int, capacity: float) -> tuple[int, ...]:
         return tuple(builder.station(Pool(resource, capacity, self.queue_limit)) for _ in range(replicas))
@@ -78,3 +130,7 @@ class Service(Part):
         """Whether a request holds a unit from its beginning to its end: a thread, or for the balancer to count it."""
         threads = self.workers is not None and self.worker_model == "thread"
         return threads or self.balancer in (Policy.LEAST_OUTSTANDING, Policy.POWER_OF_TWO)
+
+
+def _gauges(builder: Builder, resource: str, replicas: int) -> tuple[int, ...]:
+    return tuple(builder.station(Gauge(resource)) for _ in range(replicas))

@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A service's replicas: the pools of their requests and event loops, and the host instances that they run on."""
+    """A service's replicas: the pools of their requests and event loops, and the host instances that they run on.
+
+    `counted` tells whether every request holds a unit of `requests`. Gauges of each replica, where there are such:
+    `down` counts what has brought it down, `heap` has what it has allocated.
+    """
 
     name: str
     service: Service
@@ -27,6 +31,16 @@ class Deployment:
     balancer: int
     bucket: int | None
     instances: tuple[HostStations, ...]
+    placed: tuple[int, ...]
+    counted: bool
+    down: tuple[int, ...] = ()
+    heap: tuple[int, ...] = ()
+
+    def replicas_on(self, host: str, instance: int) -> list[int]:
+        """The replicas on an instance of a host."""
+        if self.service.host != host:
+            return []
+        return [replica for replica, place in enumerate(self.placed) if place == instance]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -150,17 +150,45 @@ class System(StackOfResources):
 
     @property
     def cost_per_hour(self) -> float:
-        """Price of all hosts and resources, in USD an hour."""
-        hosts = sum(host.cost_per_hour * host.count for host in self.hosts.values())
+        """Price of all hosts and resources, in USD an hour; with as few hosts as autoscaling may leave."""
+        scaled = {name: service.scaling for name, service in self.services.items()}
+        return self.cost_of({name: scaling.least for name, scaling in scaled.items() if scaling is not None})
+
+    def cost_of(self, replicas: Mapping[str, float]) -> float:
+        """Price of everything, in USD an hour, given the (mean) number of replicas of services that are scaled."""
+        hosts = sum(host.cost_per_hour * self._rented(name, replicas) for name, host in self.hosts.items())
         return hosts + sum(each.cost_per_hour for section in RESOURCES for each in self.resources(section).values())
+
+    def _rented(self, host: str, replicas: Mapping[str, float]) -> float:
+        count = self.hosts[host].count
+        more = [
+            replicas[name]
+            for name, service in self.services.items()
+            if service.host == host and service.scaling is not None and service.scaling.most > count
+        ]
+        return max([float(count), *more])
 
     @property
     def has_steady_state(self) -> bool:
         """Whether every workload goes on in the same way for ever."""
-        return all(
-            (arrivals := workload.open_arrivals()) is None or arrivals.stationary
-            for workload in self.workloads.values()
-        )
+        workloads = [workload.open_arrivals() for workload in self.workloads.values()]
+        return all(arrivals is None or arrivals.stationary for arrivals in workloads) and not self.has_scheduled_events
+
+    @property
+    def has_scheduled_events(self) -> bool:
+        """Whether something happens to the system once, at a time that is given."""
+        return not all(each.stationary for section in RESOURCES for each in self.resources(section).values())
+
+    @property
+    def failing_hosts(self) -> frozenset[str]:
+        """Names of the hosts that something brings down."""
+        everything = (each for section in RESOURCES for each in self.resources(section).values())
+        return frozenset(host for each in everything for host in each.crashes(self.hosts))
+
+    def most_instances(self, host: str) -> int:
+        """Instances of a host that there may be."""
+        scalings = [service.scaling for service in self.services.values() if service.host == host]
+        return max(self.hosts[host].count, *(scaling.most for scaling in scalings if scaling is not None), 1)
 
     def scaled(self, factor: float) -> Self:
         """The same system under `factor` times the load; raises ValueError for a replay."""

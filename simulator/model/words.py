@@ -24,6 +24,11 @@ def nearest(name: Any, known: Iterable[str], otherwise: str = "expected one of")
     return f"{otherwise} {', '.join(names[:SHOWN]) or 'none'}{', ...' if len(names) > SHOWN else ''}"
 
 
+def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
+    """A message that names the nearest known name, or a few known ones."""
+    return f"no {kind} named {name!r}; {nearest(name, known, 'known:')}"
+
+
 def short(value: Any) -> str:
     """A value as it is shown in a message, in one line and not too long."""
     if value is None:

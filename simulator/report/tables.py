@@ -80,6 +80,10 @@ def _findings(results: Results) -> Iterable[RenderableType]:
         if workload.breakdown and workload.latency_s is not None:
             yield _breakdown(workload.breakdown, workload.latency_s["mean"].value)
     yield _resources(results)
+    if results.replicas:
+        yield _replicas(results)
+    if results.faults:
+        yield _faults(results)
     if results.objectives:
         yield _objectives(results.objectives)
     yield _lines(_closing(results))
@@ -175,6 +179,28 @@ def _number(number: float) -> str:
     if number < 0.0005:
         return "0"
     return f"{number:,.0f}" if 999.5 <= number < 1e9 else f"{number:.3g}"
+
+
+def _replicas(results: Results) -> Table:
+    table = _table("scaled service", "mean replicas", "interval")
+    for name, replicas in results.replicas.items():
+        table.add_row(name, value(replicas, "count"), interval(replicas, "count"))
+    return table
+
+
+def _faults(results: Results) -> Table:
+    """The share of time that what a fault hits was up, and after scheduled ones the time until the system was, too."""
+    table = _table("fault", "up", "interval", "recovery", "interval")
+    for name, fault in results.faults.items():
+        up = value(fault.availability, "fraction"), interval(fault.availability, "fraction")
+        if fault.recovery_s is None:
+            recovery = "–", "–"
+        elif fault.recovered < fault.replications:
+            recovery = f"not in {fault.replications - fault.recovered} of {fault.replications}", "–"
+        else:
+            recovery = value(fault.recovery_s, "duration"), interval(fault.recovery_s, "duration")
+        table.add_row(name, *up, *recovery)
+    return table
 
 
 def _objectives(objectives: Sequence[ObjectiveResult]) -> Table:

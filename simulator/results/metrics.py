@@ -37,11 +37,11 @@ def statistic(metric: Metric, sections: Sequence[Section], program: Program) -> 
 
 def _workloads(metric: Metric, program: Program) -> list[int]:
     if metric.workload is None:
-        return list(range(len(program.workloads)))
-    for index, workload in enumerate(program.workloads):
+        return list(range(len(program.foreground)))
+    for index, workload in enumerate(program.foreground):
         if workload.name == metric.workload:
             return [index]
-    known = ", ".join(workload.name for workload in program.workloads)
+    known = ", ".join(workload.name for workload in program.foreground)
     raise UsageError(f"{metric}: no workload named {metric.workload!r}; known: {known}")
 
 

@@ -62,28 +62,27 @@ class Replication:
 
 def reduce(records: Records, program: Program) -> Replication:
     """Reduce the records of one replication."""
-    transient, found = _transient(records)
+    foreground = records.requests[: len(program.foreground)]
+    transient, found = _transient(foreground)
     return Replication(
         seed=records.seed,
         number=records.replication,
         engine=records.engine,
         digest=records.digest(),
-        requests=sum(len(table) for table in records.requests),
+        requests=sum(len(table) for table in foreground),
         duration=records.duration,
         times=records.times,
         stations=records.stations,
-        workloads=tuple(
-            _series(records, table, index, len(program.reasons)) for index, table in enumerate(records.requests)
-        ),
+        workloads=tuple(_series(records, table, index, len(program.reasons)) for index, table in enumerate(foreground)),
         transient=transient,
         transient_found=found,
     )
 
 
-def _transient(records: Records) -> tuple[float, bool]:
+def _transient(tables: tuple[RequestTable, ...]) -> tuple[float, bool]:
     """The longest transient over the workloads, of response times in order of ending."""
     lengths, found = [0.0], True
-    for table in records.requests:
+    for table in tables:
         done = table.outcome == COMPLETED
         if done.any():
             cut = mser5(table.end[done] - table.arrival[done])

@@ -84,8 +84,22 @@ class ObjectiveResult:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultResult:
+    """A fault: the share of the time that what it hits was up, and the recovery from one that was scheduled.
+
+    `recovery_s` is the mean time from the end of the fault until the number of requests in flight is back in the range
+    that it had before, over those replications, `recovered` of all, that got there; None where the fault is random.
+    """
+
+    availability: Estimate
+    recovery_s: Estimate | None
+    recovered: int
+    replications: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost in USD."""
+    """Cost in USD; an hour costs so much on average where the number of instances changes."""
 
     per_hour: float
     per_million_requests: Estimate
@@ -111,6 +125,9 @@ class Results:
     verdict: str
     objectives: tuple[ObjectiveResult, ...]
     cost: Cost
+    faults: Mapping[str, FaultResult] = field(default_factory=dict)
+    replicas: Mapping[str, Estimate] = field(default_factory=dict)
+    """Mean number of replicas of each service that is scaled automatically."""
     warnings: tuple[str, ...] = ()
     precision: float | None = None
     precision_reached: bool = True

@@ -10,9 +10,10 @@ import numpy as np
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
 from simulator.program.program import Program
-from simulator.program.stations import Store, capacity_of
+from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.estimate import Estimate, mean_interval
+from simulator.results.faults import fault_results, fault_warnings
 from simulator.results.metrics import busiest, statistic
 from simulator.results.replication import Replication
 from simulator.results.results import (
@@ -71,7 +72,7 @@ class Summary:
 
     def results(self) -> Results:
         """The results, without what only the caller knows (precision, wall time)."""
-        workloads = {workload.name: self._workload(index) for index, workload in enumerate(self.program.workloads)}
+        workloads = {workload.name: self._workload(index) for index, workload in enumerate(self.program.foreground)}
         stable, verdict = self._verdict(workloads)
         return Results(
             model=self.system.name,
@@ -84,12 +85,18 @@ class Summary:
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
             workloads=workloads,
-            resources={name: self._resource(stations) for name, stations in self.program.resources().items()},
+            resources={
+                name: self._resource(stations)
+                for name, stations in self.program.resources().items()
+                if not isinstance(self.program.stations[stations[0]], Gauge)
+            },
             bottleneck=self._bottleneck(),
             stable=stable,
             verdict=verdict,
             objectives=tuple(self._objectives(workloads)),
             cost=self._cost(),
+            faults=fault_results(self.system, self.program, self.replications, self.sections, self.confidence),
+            replicas={name: self._estimate(found) for name, found in self._replicas().items()},
             warnings=tuple(self._warnings()),
         )
 
@@ -160,7 +167,8 @@ class Summary:
 
     def _verdict(self, workloads: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
-            return True, "a load that changes: no steady state to judge"
+            what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
+            return True, f"{what}: no steady state to judge"
         growing = [name for name, result in workloads.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
         factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
@@ -238,13 +246,32 @@ class Summary:
             )
         return found
 
+    def _replicas(self) -> dict[str, Statistic]:
+        """Mean number of replicas of every service that is scaled."""
+        found = {}
+        for name, service in self.system.services.items():
+            if service.scaling is not None:
+                gauge = self.program.resources()[f"services.{name}.instances"]
+                found[name] = per_second(
+                    self.sections,
+                    lambda section, g=gauge: float(station_field(section, g, "busy_area").sum()),  # type: ignore[misc]
+                )
+        return found
+
     def _cost(self) -> Cost:
-        per_hour = self.system.cost_per_hour
-        done = throughput(self.sections, range(len(self.program.workloads)))
-        factor = per_hour / 3600.0 * 1e6
+        done = throughput(self.sections, range(len(self.program.foreground)))
+        replicas = self._replicas()
+        pooled = self.system.cost_of({name: each.pooled for name, each in replicas.items()})
+        each = np.array(
+            [
+                self.system.cost_of({name: float(one.sections[n]) for name, one in replicas.items()})
+                for n in range(len(self.sections))
+            ]
+        )
+        factor = 1e6 / 3600.0
         with np.errstate(divide="ignore", invalid="ignore"):
-            per_million = Statistic(float(factor / np.float64(done.pooled)), factor / done.sections)
-        return Cost(per_hour, self._estimate(per_million))
+            per_million = Statistic(float(pooled * factor / np.float64(done.pooled)), each * factor / done.sections)
+        return Cost(pooled, self._estimate(per_million))
 
     def _warm_up(self) -> float:
         """Mean time (s) left out at the start of a replication."""
@@ -259,6 +286,7 @@ class Summary:
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
             )
         warnings += self._unseen()
+        warnings += fault_warnings(self.system, self.replications)
         if len(self.replications) == 1 and not all(
             map(self._batches_are_independent, range(len(self.facts.workloads)))
         ):

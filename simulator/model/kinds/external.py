@@ -11,7 +11,7 @@ from simulator.model.part import Count, Share
 from simulator.model.resource import Resource
 from simulator.model.step import StepPart
 from simulator.program.builder import Builder
-from simulator.program.instructions import Acquire, Delay, Fail, Place, Release
+from simulator.program.instructions import Acquire, Branch, Delay, Fail, Jump, Place, Release
 from simulator.program.stations import Pool
 
 if TYPE_CHECKING:
@@ -60,11 +60,20 @@ class ExternalCall(Guard, StepPart):
         pool = site.resource("externals", self.external)
         if pool is not None:
             builder.emit(Acquire(Place((pool,)), component, builder.draw(Constant(1.0), "calls")))
-        builder.emit(Delay(component, builder.draw(api.latency.distribution(), "latency")))
+        brown_out = site.lowering.brown_outs.get(self.external)
+        scale = None if brown_out is None else brown_out.latency_factor
+        builder.emit(Delay(component, builder.draw(api.latency.distribution(), "latency"), scale))
         if pool is not None:
             builder.emit(Release())
         if api.failures:
             self._maybe_fail(builder, api.failures)
+        for gauge, failures in brown_out.failures if brown_out is not None else ():
+            worse, done = builder.label(), builder.label()
+            builder.emit(Branch(Place((gauge,)), 1.0, worse))
+            builder.emit(Jump(done))
+            builder.mark(worse)
+            self._maybe_fail(builder, failures)
+            builder.mark(done)
 
     @staticmethod
     def _maybe_fail(builder: Builder, probability: float) -> None:
