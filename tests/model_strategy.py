@@ -158,6 +158,31 @@ caches = st.one_of(
     st.fixed_dictionaries({"hit_ratio": st.sampled_from([0.0, 0.3, 1.0])}),
 )
 volumes = st.fixed_dictionaries({"disk": disks}, optional={"nic": nics, "latency": times})
+tables = st.fixed_dictionaries(
+    {
+        "key": st.just(KEY),
+        "row": st.sampled_from(["40 B", "100 B"]),
+        "layout": st.sampled_from(["scattered", "clustered"]),
+        "index": st.booleans(),
+        "indexes": st.integers(0, 1),
+    }
+)
+databases = st.fixed_dictionaries(
+    {
+        "tables": st.fixed_dictionaries({"t": tables, "u": tables}),
+        "page": st.just("100 B"),
+        "read_ahead": st.just(2),
+        "page_cpu": st.sampled_from(["0.0 s", "0.125 s"]),
+        "row_cpu": st.just("0.0 s"),
+        "log_write": st.sampled_from(["0 B", "100 B"]),
+        "replicas": maybe(st.just({"service": "s0", "lag": "0.25 s"})),
+    },
+    optional={
+        "buffer_pool": st.sampled_from(["100 B", "350 B"]),
+        "hit_ratio": st.sampled_from(["simulated", "computed"]),
+        "start": st.sampled_from(["warm", "cold"]),
+    },
+).map(without_nones)
 locks = st.fixed_dictionaries({}, optional={"queue_limit": st.integers(0, 2)})
 externals = st.fixed_dictionaries(
     {"latency": times},
@@ -202,7 +227,7 @@ class Surroundings:
 
 def step_kinds(around, depth):
     """The kinds of step that may stand here, the simple ones twice."""
-    simple = ["compute", "delay", "lookup", "external", "fail", "pick", "forget"]
+    simple = ["compute", "delay", "lookup", "external", "fail", "pick", "forget", "query", "update"]
     if "disk" in around.equipment:
         simple += ["read", "write", "fsync"]
     if "nic" in around.equipment:
@@ -210,7 +235,7 @@ def step_kinds(around, depth):
     if around.processes:
         simple += ["use"]
     if around.later:
-        simple += ["call", "call", "publish"]
+        simple += ["call", "call", "publish", "scatter"]
     if depth == 0:
         return simple
     nested = ["choose", "parallel", "parallel", "repeat"]
@@ -243,6 +268,16 @@ def step(draw, around, depth):
             return {"pick": KEY}
         case "forget":
             return {draw(st.sampled_from(["invalidate", "put"])): "c", "key": draw(keys)}
+        case "query":
+            return {"query": "d.t", "rows": draw(st.integers(1, 2)), "cpu": draw(constant_times)}
+        case "update":
+            own = without_nones({"key": draw(maybe(keys))})
+            return {"update": "d.u", "cpu": draw(constant_times), "lock": draw(st.booleans()), **own}
+        case "scatter":
+            need = draw(maybe(st.integers(1, 3)))
+            unfinished = draw(st.sampled_from(["cancel", "continue"]))
+            target = draw(st.sampled_from(around.later))[0]
+            return without_nones({"scatter": target, "need": need, "unfinished": unfinished})
         case "external":
             return {"external": "api", **draw(guards)}
         case "fail":
@@ -422,6 +457,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         "caches": {"c": draw(caches)},
         "keys": {KEY: draw(drawn_keys)},
         "volumes": {"v": draw(volumes)},
+        "databases": {"d": draw(databases)},
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
         "network": {"latency": draw(times)},

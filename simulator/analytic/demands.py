@@ -340,7 +340,7 @@ def _locked_capacities(program: Program) -> dict[int, float]:
     most: dict[int, float] = {}
     for pc, keys in keys_of(program).items():
         instruction = program.instructions[pc]
-        if isinstance(instruction, ops.AcquireKey):
+        if isinstance(instruction, ops.AcquireKey) and not _fetches_once(program.instructions[pc + 1]):
             share = float(popularity_of(keys).max())
             for number in instruction.place.stations:
                 most[number] = max(most.get(number, 0.0), share)
@@ -349,6 +349,11 @@ def _locked_capacities(program: Program) -> dict[int, float]:
         for number, share in most.items()
         if isinstance(station := program.stations[number], KeyedLocks)
     }
+
+
+def _fetches_once(following: ops.Instruction) -> bool:
+    """Whether keyed locks are those of a single flight: who has waited finds the key, and holds it for no time."""
+    return isinstance(following, ops.Lookup) and not following.counted
 
 
 class _Target(NamedTuple):

@@ -69,7 +69,7 @@ def _made_of(keys: Keys) -> tuple[Floats, NDArray[np.int64] | None, NDArray[np.b
         _, shards, _ = _made_of(keys.shards)
         numbers = np.arange(len(drawn)) if numbers is None else numbers
         if shards is None or _drawn_from(keys.keys) != _drawn_from(keys.shards):
-            return drawn * float(popularity_of(keys.shards)[keys.index]), numbers, None
+            return drawn * shares_of(keys.shards, keys.index + 1)[keys.index], numbers, None
         return drawn, numbers, shards == keys.index
     if isinstance(keys, (Hashed, Grouped)):
         drawn, numbers, _ = _made_of(keys.keys)

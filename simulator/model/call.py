@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from simulator.distributions import Constant, StandardUniform
 from simulator.model.distribution import SizeDistribution
 from simulator.model.part import (
+    Count,
     Duration,
     Factor,
     Part,
@@ -135,6 +136,39 @@ class Call(Guard, StepPart):
 
         with site.builder.within(f"call {self.call}"):
             self.guard(site.builder, self.call.partition(".")[0], body)
+
+
+class Scatter(StepPart):
+    """Call an operation at all replicas of a service at once, and go on when enough of them have answered.
+
+    All of them: a query across shards. R or W of N: a quorum, whose time is the R-th or W-th fastest answer's.
+    """
+
+    verb: ClassVar[str] = "scatter"
+    targets: ClassVar[tuple[str, ...]] = ("scatter",)
+
+    scatter: str
+    """`service.operation`."""
+    need: Count | None = None
+    """How many replicas must have answered; all where left out."""
+    unfinished: Literal["cancel", "continue"] = "continue"
+    """What becomes of the others then: a quorum's writes go on."""
+
+    def lower(self, site: Site) -> None:
+        """A fork with a branch for every replica."""
+        builder, lowering = site.builder, site.lowering
+        replicas = len(lowering.deployments[self.scatter.partition(".")[0]].instances)
+        need = min(self.need or replicas, replicas)
+        detach = need < replicas and self.unfinished == "continue"
+        targets, done = [builder.label() for _ in range(replicas)], builder.label()
+        builder.emit(Fork(tuple(targets), need, detach, builder.counter() if detach else -1))
+        builder.emit(Jump(done))
+        for number, target in enumerate(targets):
+            builder.mark(target)
+            with builder.within(f"replica {number}"), builder.detached() if detach else nullcontext():
+                lowering.call(self.scatter, caller=site, replica=number)
+            builder.emit(End())
+        builder.mark(done)
 
 
 class Publish(StepPart):

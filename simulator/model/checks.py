@@ -71,6 +71,15 @@ def _names(document: dict[Any, Any], section: str) -> dict[str, None] | None:
     return {str(name): None for name in value}
 
 
+def _names_in_steps(document: dict[Any, Any], section: str) -> dict[str, None] | None:
+    """The names by which steps may call what is in a section; None where that is itself wrong."""
+    names, members = _names(document, section), RESOURCES[section].members
+    if names is None or not members:
+        return names
+    resources = _mapping(document.get(section))
+    return {f"{name}.{member}": None for name in names for member in _mapping(_mapping(resources[name]).get(members))}
+
+
 def _bad_names(document: dict[Any, Any]) -> Iterator[Finding]:
     for section in _named_sections():
         for name in _mapping(document.get(section)):
@@ -150,7 +159,7 @@ def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
     operations = _operations(document)
     if not operations:
         return
-    names = {section: _names(document, section) for section in RESOURCES}
+    names = {section: _names_in_steps(document, section) for section in RESOURCES}
     for target, (place, steps) in operations.items():
         equipment = _equipment(document, target.partition(".")[0])
         for here, step in walk_steps(steps, place):

@@ -22,7 +22,18 @@ from simulator.model.workload import Workload
 from simulator.program import program as p
 from simulator.program.arrivals import Arrivals
 from simulator.program.builder import Builder, TooLargeError
-from simulator.program.instructions import Acquire, Delay, End, EndScope, Fail, Place, Release, Scope, TakeTokens
+from simulator.program.instructions import (
+    Acquire,
+    Delay,
+    DrawInto,
+    End,
+    EndScope,
+    Fail,
+    Place,
+    Release,
+    Scope,
+    TakeTokens,
+)
 from simulator.program.stations import External
 
 if TYPE_CHECKING:
@@ -190,12 +201,14 @@ class Lowering:
         caller: Site | None,
         request: SizeDistribution | None = None,
         response: SizeDistribution | None = None,
+        replica: int | None = None,
     ) -> None:
-        """Emit the code of an operation where it is called."""
+        """Emit the code of an operation where it is called: at a replica that the balancer chooses, or a given one."""
         name, _, operation = target.partition(".")
         deployment = self.deployments[name]
         remote = caller is not None and caller.deployment.service.host != deployment.service.host
-        site = Site(self, deployment, self.builder.select(deployment.balancer))
+        chosen = self.builder.select(deployment.balancer) if replica is None else self._fixed(replica)
+        site = Site(self, deployment, chosen)
         if remote:
             self._latency(self.system.network.latency)
             self._pass_links(caller, site)
@@ -226,6 +239,12 @@ class Lowering:
                 one = self.builder.draw(Constant(1.0), "link")
                 self.builder.emit(Acquire(Place((link,)), self.builder.component("network"), one))
                 self.builder.emit(Release())
+
+    def _fixed(self, replica: int) -> int:
+        """Emit the choice of a given replica; returns its register."""
+        register = self.builder.register()
+        self.builder.emit(DrawInto(register, self.builder.draw(Constant(float(replica)), "replica")))
+        return register
 
     def _limit_rate(self, deployment: Deployment) -> None:
         """Pass the service's token bucket, where it has one."""

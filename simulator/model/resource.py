@@ -34,6 +34,8 @@ class Resource(Part):
 
     references: ClassVar[dict[str, str]] = {}
     """Fields that name a host or a resource, and the section that it stands in."""
+    members: ClassVar[str] = ""
+    """A field with names that steps add to that of the resource, as in `database.table`."""
 
     @classmethod
     def problems(cls, resource: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
