@@ -337,15 +337,22 @@ def sweep(
 ) -> None:
     """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
     from simulator.study import store
-    from simulator.study.sweep import Axis, tidy
+    from simulator.study.sweep import Axis, SweepInterrupted, tidy
     from simulator.study.sweep import sweep as sweep_model
 
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
     axes = [Axis.parse(text) for text in vary]
     settings = _settings(seed, duration, replications, precision, engine, jobs)
-    with Bar("points") as bar:
-        points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
+    try:
+        with Bar("points") as bar:
+            points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
+    except SweepInterrupted as interrupt:
+        if output is not None and interrupt.finished:
+            part = output.with_suffix(f".partial{output.suffix}")
+            store.write_table(part, tidy(interrupt.finished))
+            _say(f"tpsim: {len(interrupt.finished)} of {interrupt.planned} points were finished: {part}", INTERRUPTED)
+        raise
     table = tidy(points)
     if output is not None:
         store.write_table(output, table)

@@ -629,6 +629,60 @@ def test_an_interrupt_ends_everything(long_run, folder, to_all):
     assert sorted(path.name for path in folder.iterdir()) == ["long.csv", "long.yaml", "measured.csv", "shop.yaml"]
 
 
+def processor_seconds(number):
+    """What a process has used so far of a processor."""
+    fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def simulating(process, jobs):
+    """Whether all that simulate have used more than it takes to load what they need."""
+    if jobs == 1:
+        return processor_seconds(process.pid) > 4.0
+    workers = workers_of(process.pid)
+    return len(workers) == jobs and all(processor_seconds(number) > 1.5 for number in workers)
+
+
+@needs_proc
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupt_stops_the_compiled_engine_within_two_seconds(long_run, folder, jobs):
+    before = sorted(path.name for path in folder.iterdir())
+    process = long_run("-j", jobs, "-o", "out", "--engine", "compiled")
+    wait_until(lambda: simulating(process, jobs), limit=120.0)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    shared_by = max(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1.0)  # a processor
+    assert time.monotonic() - start < 2.0 * shared_by
+    assert (process.returncode, out, err) == (130, "", "tpsim: interrupted\n")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_an_interrupted_sweep_keeps_the_points_that_were_finished(folder, jobs):
+    (folder / "table.csv").write_text("an older one")
+    durations = "run.duration=1s,2s,10000000s,3s"
+    code, seen = in_a_terminal(
+        ["sweep", "shop.yaml", "--vary", durations, "-r", "3", "-j", jobs, "-o", "table.csv"], until=b" 50%"
+    )
+    assert code == 130
+    assert "tpsim: 2 of 4 points were finished: table.partial.csv" in seen
+    assert seen.rstrip().endswith("tpsim: interrupted")
+    assert (folder / "table.csv").read_text() == "an older one"
+    assert pd.read_csv(folder / "table.partial.csv")["run.duration"].unique().tolist() == ["1s", "2s"]
+
+
+def test_a_sweep_interrupted_before_any_point_leaves_no_file(tpsim, folder, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr("simulator.study.sweep.run", interrupt)
+    outcome = tpsim(*VERBS["sweep"], "-o", "table.csv")
+    assert (outcome.code, outcome.out, outcome.err) == (130, "", "tpsim: interrupted\n")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 @needs_proc
 @pytest.mark.parametrize("after", [0.0, 0.5])
 def test_an_interrupt_at_any_time_is_quiet(long_run, after):

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 Point = dict[str, Any]
 
 
+class SweepInterrupted(KeyboardInterrupt):
+    """The interrupt of a sweep, with the points that were finished and the number of all."""
+
+    def __init__(self, finished: list[tuple[Point, Results]], planned: int) -> None:
+        super().__init__()
+        self.finished = finished
+        self.planned = planned
+
+
 @dataclass(frozen=True, slots=True)
 class Axis:
     """A field of the model, by path, and the values that it takes."""
@@ -71,7 +80,8 @@ def sweep(
 ) -> list[tuple[Point, Results]]:
     """Simulate a model file at every point of the grid, points in parallel, all with the same seed.
 
-    Every point is validated before the first is simulated; raises InputError with the problems of all of them.
+    Every point is validated before the first is simulated; raises InputError with the problems of all of them, and
+    SweepInterrupted where it is interrupted.
     """
     settings = settings or Settings()
     points = grid(axes)
@@ -83,12 +93,15 @@ def sweep(
     systems = systems_at(Path(model), points, overrides, place)
     prepare_engine(systems[0], settings)
     one_job = replace(settings, jobs=1, progress=None)
-    results = []
-    for result in map_tasks(_Runner(one_job), systems, settings.jobs):
-        results.append(result)
-        if tell:
-            tell(len(results), len(systems))
-    return list(zip(points, results, strict=True))
+    finished: list[tuple[Point, Results]] = []
+    try:
+        for point, result in zip(points, map_tasks(_Runner(one_job), systems, settings.jobs), strict=True):
+            finished.append((point, result))
+            if tell:
+                tell(len(finished), len(systems))
+    except KeyboardInterrupt:
+        raise SweepInterrupted(finished, len(points)) from None
+    return finished
 
 
 @dataclass(frozen=True, slots=True)
