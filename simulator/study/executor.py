@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from simulator.errors import TpsimError
 
+PRELOADED = ["__main__", "simulator.study.run", "simulator.engines.compiled.loaded"]
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
@@ -63,7 +64,7 @@ def _context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "simulator.study.run"])
+    context.set_forkserver_preload(PRELOADED)
     resource_tracker.ensure_running()  # on its own, because it lifts the block of interrupts
     with interrupts_held_back(), _without_working_directory():
         forkserver.ensure_running()

@@ -21,6 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 from simulator import elementary, hashing, records, streams
@@ -40,6 +41,12 @@ def compiled_once(function: Callable[..., Any], signature: str, announce: bool =
     dispatcher.compile(signature)
     compiled: Callable[..., Any] = dispatcher
     return compiled
+
+
+def is_kept(function: Callable[..., Any]) -> bool:
+    """Whether a function's machine code is on disk."""
+    name = _file_name(function.__name__, cpu_target.target_context.codegen().magic_tuple())
+    return any((directory / name).exists() for directory in _directories())
 
 
 class DiskCache:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class Sampler:
         self.stream = stream
         self.parameters = _parameters(stream.distribution)
         if self.parameters is not None:
-            self.function = compiled_once(fill, SIGNATURE)
+            self.function = filling()
             self.key = _key(stream)
             self.kind, self.numbers, self.table = self.parameters
             self.table_address = self.table.ctypes.data
@@ -113,6 +114,11 @@ def fill(
             boost = exp((1.0 / a) * log(float_at(values, i)))
             start = uniform(first + i, draw, 1, low, high)
             set_float(values, i, boost * _gamma(a + 1.0, first + i, draw, low, high, 1, start) * b)
+
+
+def filling() -> Callable[..., None]:
+    """The compiled `fill`."""
+    return compiled_once(fill, SIGNATURE)
 
 
 @inlined
