@@ -142,7 +142,7 @@ def study(replications: int) -> tuple[pd.DataFrame, dict[str, Sale]]:
 def table(found: pd.DataFrame) -> str:
     """The table of the README."""
     lines = [
-        "| phase | pages/s | orders/s | served at the sale's peak | of it orders | p95 of an order then | not served | cost |",
+        "| phase | pages/s | orders/s | in the sale: served | of it orders | p95 of an order | not served | cost |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in found.to_dict("records"):
