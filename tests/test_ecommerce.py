@@ -42,13 +42,13 @@ def test_a_phase_is_a_change_of_the_one_before(phase):
 @pytest.mark.slow
 def test_the_monolith_does_about_500_requests_a_second():
     pages = capacity("phase-0", "visitors")
-    assert 400 < pages.low
+    assert pages.low > 400
     assert pages.high < 600
 
 
 @pytest.mark.slow
 def test_the_monolith_collapses_in_the_sale():
-    """Overload, time-outs and reloads: it serves less than 100 of over 5,000 requests a second, and orders nearly none."""
+    """Overload, time-outs and reloads: it serves less than 100 of 5,000 requests a second, and no orders."""
     assert sale("phase-0").peak_offered.low > 5000
     assert sale("phase-0").peak_served.high < 250
     assert sale("phase-0").peak_served.value < 100
