@@ -68,7 +68,7 @@ from simulator.model.schema import json_schema
 text = open(sys.argv[1]).read()
 results = sim.run(sim.loads(text), sim.Settings(replications=2, duration=100.0, engine="simpy"))
 print(round(results.workloads["people"].breakdown["web.printer"].service_s.value, 6))
-print("printers" in json_schema()["properties"])
+print("printers" in json_schema()["$defs"]["model"]["properties"])
 try:
     sim.loads(text.replace("print: laser", "print: lazer"))
 except sim.InputError as error:
