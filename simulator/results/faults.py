@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,6 +42,7 @@ def fault_results(
         )
         times = [time for time in recoveries if time is not None]
         recovery = mean_interval(times, confidence) if times else Estimate.without_interval(float("nan"))
+        recovery = replace(recovery, low=max(recovery.low, 0.0) if recovery.low == recovery.low else recovery.low)
         found[name] = FaultResult(
             availability=_availability(sections, gauge, parts).estimate(confidence),
             recovery_s=None if fault.at is None else recovery,
