@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import TypeVar
@@ -68,7 +70,21 @@ def _context() -> BaseContext:
     resource_tracker.ensure_running()  # on its own, because it lifts the block of interrupts
     with interrupts_held_back(), _without_working_directory():
         forkserver.ensure_running()
+        _end_fork_server_at_exit(os.getpid())
     return context
+
+
+@lru_cache
+def _end_fork_server_at_exit(parent: int) -> None:
+    """End the fork server with this process, rather than once it has loaded everything and finds itself alone."""
+
+    def end() -> None:
+        server = getattr(forkserver._forkserver, "_forkserver_pid", None)
+        if server is not None and os.getpid() == parent:
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGTERM)
+
+    atexit.register(end)
 
 
 @contextmanager
