@@ -87,9 +87,19 @@ cpus = st.sampled_from(
         {"cores": 2, "speed": 2.0},
         {"cores": 2, "threads_per_core": 2, "smt_yield": 1.5},
         {"cores": 4, "sockets": 2, "remote_efficiency": 0.7, "threads_per_core": 2},
+        {"cores": 1, "quota": {"cpus": 0.25, "period": "0.5 s"}},
+        {"cores": 2, "overhead": 0.25, "quota": {"cpus": 1.5, "period": "0.125 s"}},
+        {"cores": 4, "contention": {"sigma": 0.125, "kappa": 0.0625}},
     ]
 )  # fmt: skip
-memories = st.fixed_dictionaries({"size": st.just(size(MEMORY)), "when_full": st.sampled_from(["wait", "reject"])})
+memories = st.fixed_dictionaries(
+    {"size": st.just(size(MEMORY)), "when_full": st.sampled_from(["wait", "reject"])},
+    optional={"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"])},
+)
+service_memories = st.fixed_dictionaries(
+    {},
+    optional={"base": st.just(size(50)), "per_connection": st.just(size(50)), "per_request": sizes},
+)
 flushes = st.fixed_dictionaries(
     {},
     optional={
@@ -242,7 +252,8 @@ def step_kinds(around, depth):
     if around.lock:
         nested += ["lock"]
     if "memory" in around.equipment:
-        nested += ["hold"]
+        nested += ["hold", "move"]
+    nested += ["block"]
     return simple + nested
 
 
@@ -313,6 +324,10 @@ def step(draw, around, depth):
         case "lock":
             key = draw(maybe(keys))
             return without_nones({"lock": around.lock, "key": key, "steps": draw(steps(around.held(), depth - 1))})
+        case "move":
+            return {"move": draw(sizes)}
+        case "block":
+            return {"block": draw(steps(around.leaf(), depth - 1))}
         case "hold":
             return {"hold": draw(sizes), "steps": draw(steps(around.leaf(), depth - 1))}
 
@@ -448,6 +463,8 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
             lock_specs[around.lock] = draw(locks)
         operations = {name: draw(steps(around, 2)) for name in ("a", "b")[: draw(st.integers(1, 2))]}
         services[f"s{number}"] = {"host": placed[number], **draw(service_settings), "operations": operations}
+        if host.get("memory", {}).get("when_full") == "reject":  # holding some, they would wait for each other's
+            services[f"s{number}"]["memory"] = draw(service_memories)
         later += [(f"s{number}.{name}", host) for name in operations]
     names = [target for target, _ in later]
     model = {

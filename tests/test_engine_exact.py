@@ -330,7 +330,7 @@ def test_withdrawal_of_a_large_head_lets_small_ones_through():
 
 def test_full_memory_rejects():
     finished = memory_run("reject")
-    assert finished.log("big") == [(0, 1, 1, "queue full")]
+    assert finished.log("big") == [(0, 1, 1, "out of memory")]
     assert finished.log("small") == [(0, 2, 4, OK)]
 
 

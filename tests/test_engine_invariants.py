@@ -109,6 +109,10 @@ def check_station(spec, fields):
             assert fields["arrivals"] == gone + fields["present"]
             assert close(fields["busy_area"], fields["delivered"], 1e-6, 1e-9)
     most = {Servers: lambda: spec.servers, Sharing: lambda: max(spec.capacity)}.get(type(spec))
+    if isinstance(spec, Sharing) and spec.quota is not None:
+        periods = math.floor(DURATION / spec.quota.period) + 1
+        best = max(rate / min(jobs, spec.quota.processors) for jobs, rate in enumerate(spec.capacity, start=1))
+        assert fields["busy_area"] <= periods * spec.quota.seconds * best * (1 + 1e-6)
     if most:
         assert fields["busy_area"] <= most() * DURATION * (1 + 1e-9)
     if isinstance(spec, Bucket):

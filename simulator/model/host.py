@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -25,6 +26,7 @@ class HostStations:
 
     cpu: int
     memory: int | None
+    memory_bandwidth: int | None
     disk: DiskStations | None
     nic: NicStations | None
     all: range
@@ -62,7 +64,7 @@ class Host(Typed):
 
     @model_validator(mode="after")
     def _is_of_this_world(self) -> Self:
-        threads = self.count * self.cpu.cores * self.cpu.threads_per_core
+        threads = self.count * self.cpu.hardware_threads
         if threads > MOST_THREADS:
             raise ValueError(f"{threads:,} hardware threads, expected at most {MOST_THREADS:,}")
         return self
@@ -72,15 +74,16 @@ class Host(Typed):
         """Price of one instance with its disk, in USD an hour."""
         return self.price + (self.disk.cost_per_hour if self.disk else 0.0)
 
-    def lower(self, builder: Builder, name: str, count: int) -> tuple[HostStations, ...]:
-        """The stations of every instance, of which autoscaling may make more than `count` says."""
-        return tuple(self._instance(builder, f"hosts.{name}") for _ in range(count))
+    def lower(self, builder: Builder, name: str, taken: Sequence[float]) -> tuple[HostStations, ...]:
+        """The stations of every instance, of whose memory so many bytes are held for good."""
+        return tuple(self._instance(builder, f"hosts.{name}", each) for each in taken)
 
-    def _instance(self, builder: Builder, resource: str) -> HostStations:
+    def _instance(self, builder: Builder, resource: str, taken: float) -> HostStations:
         first = len(builder.stations)
         return HostStations(
             self.cpu.lower(builder, f"{resource}.cpu"),
-            self.memory.lower(builder, f"{resource}.memory") if self.memory else None,
+            self.memory.lower(builder, f"{resource}.memory", taken) if self.memory else None,
+            self.memory.lower_bandwidth(builder, f"{resource}.memory") if self.memory else None,
             self.disk.lower(builder, f"{resource}.disk") if self.disk else None,
             self.nic.lower(builder, f"{resource}.nic") if self.nic else None,
             range(first, len(builder.stations)),

@@ -13,6 +13,7 @@ from simulator.model.disk import Disk
 from simulator.model.distribution import DurationDistribution, SizeDistribution
 from simulator.model.host import HostStations
 from simulator.model.keys import RequestKeys
+from simulator.model.memory import NO_MEMORY, held_for_good
 from simulator.model.resource import RESOURCES
 from simulator.model.site import Deployment, Site
 from simulator.model.step import lower_steps
@@ -88,7 +89,9 @@ class Lowering:
         self.background: list[Callable[[], None]] = []
         self.links: list[tuple[frozenset[str], int]] = []
         self.brown_outs: dict[str, BrownOut] = {}
-        self.hosts = {name: host.lower(builder, name, self.counts[name]) for name, host in system.hosts.items()}
+        self.hosts = {
+            name: host.lower(builder, name, held_for_good(system, name)) for name, host in system.hosts.items()
+        }
         self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
         self.resources: dict[str, dict[str, Any]] = {}
         for section in RESOURCES:
@@ -215,12 +218,13 @@ class Lowering:
         if caller is not None and request is not None:
             self._exchange(caller, site, request, "request")
         self._limit_rate(deployment)
-        held = self._admit(site)
+        memory = deployment.service.memory or NO_MEMORY
+        held = memory.connect(site) + self._admit(site) + memory.begin(site)
         if deployment.service.garbage_collection is not None:
             deployment.service.garbage_collection.allocate(site)
         with self.builder.within(f"{name}.{operation}"):
             lower_steps(deployment.service.operations[operation], site)
-        if held:
+        for _ in range(held):
             site.release()
         if caller is not None and response is not None:
             self._exchange(site, caller, response, "response")

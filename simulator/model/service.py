@@ -1,4 +1,16 @@
-"""Services: replicas of a program, placed on hosts, with workers that limit how many requests each serves."""
+"""Services: replicas of a program, placed on hosts, with workers that limit how many requests each serves.
+
+How it works is said with `workers` and `worker_model`:
+
+    a thread for each request       neither: every request has a thread of its own, and all share the cores
+    a fixed pool of threads         `workers: 200`: a thread serves one request at a time, and waits with it
+    event loops                     `worker_model: event_loop`, `workers` of them, one core each at most: a loop
+                                    computes for one request at a time, and has others while this one waits. A `block`
+                                    step waits with the loop, and stalls all of its other requests.
+    actors                          event loops, which are the dispatcher's threads, and a `lock` step with a `key`: the
+                                    messages of one actor are served one at a time, in order, those of others beside
+                                    them, and a message that waits for its actor has no thread
+"""
 
 from __future__ import annotations
 
@@ -9,6 +21,7 @@ from pydantic import Field, model_validator
 
 from simulator.model.garbage_collection import GarbageCollection
 from simulator.model.health_check import HealthCheck
+from simulator.model.memory import ServiceMemory
 from simulator.model.part import AtLeastOne, Count, Instances, Part, PositiveRate, WholeNumber
 from simulator.model.scaling import Scaling
 from simulator.model.site import Deployment
@@ -50,6 +63,8 @@ class Service(Part):
     """Threads (or event loops) of one replica; unlimited where left out."""
     worker_model: Literal["thread", "event_loop"] = "thread"
     """A thread serves one request from its beginning to its end. An event loop is held only while it computes."""
+    memory: ServiceMemory | None = None
+    """What it holds of its host's memory. Nothing where left out."""
     queue_limit: WholeNumber | None = None
     """Requests that may wait for a replica's workers; one more is turned away. Unlimited where left out."""
     balancer: Policy = Policy.ROUND_ROBIN

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from simulator.distributions import Distribution
+from simulator.distributions import Constant, Distribution
 from simulator.model.host import HostStations
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Acquire, Delay, Place, Release, Work
@@ -50,6 +50,18 @@ class Site:
     lowering: Lowering
     deployment: Deployment
     register: int = NO_REGISTER
+    blocked: bool = False
+    """Whether the event loop is held, so that computing does not take it."""
+
+    @property
+    def takes_loop(self) -> bool:
+        """Whether a thread of control has to take an event loop to compute."""
+        service = self.deployment.service
+        return service.worker_model == "event_loop" and service.workers is not None and not self.blocked
+
+    def take_loop(self) -> None:
+        """Emit the taking of an event loop."""
+        self.acquire("workers", self.spread(self.deployment.loops), Constant(1.0))
 
     @property
     def builder(self) -> Builder:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from simulator.distributions import Constant, Distribution
+from simulator.distributions import Distribution
 from simulator.model import call as _calls  # takes their steps into the language  # noqa: F401
 from simulator.model.distribution import CountDistribution, DurationDistribution, SizeDistribution
 from simulator.model.growth import Growth
@@ -51,12 +52,53 @@ class Compute(StepPart):
 
     def lower(self, site: Site) -> None:
         """An event loop or thread does the work on a core that it shares with the others."""
-        service = site.deployment.service
-        event_loop = service.worker_model == "event_loop" and service.workers is not None
-        if event_loop:
-            site.acquire("workers", site.spread(site.deployment.loops), Constant(1.0))
+        if site.takes_loop:
+            site.take_loop()
         site.work("cpu", site.place(lambda host: host.cpu), self.time())
-        if event_loop:
+        if site.takes_loop:
+            site.release()
+
+
+class Block(StepPart):
+    """Do the steps without letting go of the event loop: what blocks, such as a synchronous call in it, stalls it.
+
+    A thread waits with its request anyway. A call of the service itself inside may wait for the loop that it holds.
+    """
+
+    verb: ClassVar[str] = "block"
+    inner: ClassVar[tuple[str, ...]] = ("block",)
+
+    block: list[Step]
+    """What is done."""
+
+    def lower(self, site: Site) -> None:
+        """The event loop, held over the steps."""
+        if not site.takes_loop:
+            lower_steps(self.block, site)
+            return
+        site.take_loop()
+        lower_steps(self.block, replace(site, blocked=True))
+        site.release()
+
+
+class Move(StepPart):
+    """Move bytes between the cores and the memory; a core that only does this is not counted as busy."""
+
+    verb: ClassVar[str] = "move"
+    equipment: ClassVar[dict[str, str]] = {"move": "memory"}
+
+    move: SizeDistribution
+    """Bytes."""
+
+    def lower(self, site: Site) -> None:
+        """The bytes share the memory's bandwidth with all others that are moved; no time where it is not given."""
+        if site.deployment.instances[0].memory_bandwidth is None:
+            return
+        if site.takes_loop:
+            site.take_loop()
+        place = site.place(lambda host: host.memory_bandwidth)  # type: ignore[arg-type,return-value]
+        site.work("memory bandwidth", place, self.move.distribution())
+        if site.takes_loop:
             site.release()
 
 

@@ -20,6 +20,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from simulator.model.checks import reference_problems
 from simulator.model.host import Host
 from simulator.model.measurement import Measurements
+from simulator.model.memory import memory_problems
 from simulator.model.network import Network
 from simulator.model.objective import Objective
 from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
@@ -111,12 +112,7 @@ class System(StackOfResources):
     def _all_problems(cls, data: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
         """Report what is wrong with single fields and with references between them together."""
         document = _plain(data)
-        references = [
-            InitErrorDetails(
-                type=PydanticCustomError("reference", "{message}", {"message": message}), loc=loc, input=value
-            )
-            for loc, message, value in [*reference_problems(document), *_unknown_fields(cls, document)]
-        ]
+        references = [_problem(*each) for each in (*reference_problems(document), *_unknown_fields(cls, document))]
         try:
             system = handler(data)
         except ValidationError as error:
@@ -129,6 +125,8 @@ class System(StackOfResources):
                 for found in error.errors()
             ]
             raise ValidationError.from_exception_data(cls.__name__, [*fields, *references]) from None
+        if not references:
+            references = [_problem(*each) for each in memory_problems(system)]
         if references:
             raise ValidationError.from_exception_data(cls.__name__, references)
         return system
@@ -146,6 +144,7 @@ class System(StackOfResources):
     def longest_cycle(self) -> float:
         """Seconds in which the slowest resource goes once through its states."""
         cycles = [each.cycle for section in RESOURCES for each in self.resources(section).values()]
+        cycles += [host.cpu.cycle for host in self.hosts.values()]
         return max(cycles, default=0.0)
 
     @property
@@ -196,6 +195,13 @@ class System(StackOfResources):
             name: workload.model_copy(update=workload.scaled(factor)) for name, workload in self.workloads.items()
         }
         return self.model_copy(update={"workloads": workloads})
+
+
+def _problem(loc: tuple[str | int, ...], message: str, value: Any) -> InitErrorDetails:
+    """What is wrong between parts of a model."""
+    return InitErrorDetails(
+        type=PydanticCustomError("reference", "{message}", {"message": message}), loc=loc, input=value
+    )
 
 
 def _unknown_fields(root: type[System], document: Any) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:

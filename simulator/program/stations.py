@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 GOLDEN_RATIO = 0.6180339887498949  # its multiples' fractions lie evenly between 0 and 1, however many
 
@@ -46,15 +47,36 @@ class Servers:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """A limit on processor time: `seconds` of it in each period of `period` seconds, the first one from time 0.
+
+    n jobs use min(n, `processors`) seconds of it a second. When it is used up, the station stands still until the
+    next period begins. A job that lacks no more than `SLACK` of the quota to be done still gets it, so that
+    rounding stops no job at its end.
+    """
+
+    seconds: float
+    period: float
+    processors: int
+
+    SLACK: ClassVar[float] = 1e-9
+
+    def share_of_time(self, jobs: int) -> float:
+        """Share of the time that as many jobs run, where they are always there."""
+        return min(self.seconds / (self.period * min(jobs, self.processors)), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class Sharing:
     """Processor sharing: n jobs get capacity[min(n, len) - 1] units of work a second together, in equal parts.
 
     A table of total rates says all that is needed: four cores of speed s are (s, 2s, 3s, 4s), a link is (b,),
-    a hyper-threaded CPU bends after its physical cores.
+    a hyper-threaded CPU bends after its physical cores, one with contention bends back.
     """
 
     resource: str
     capacity: tuple[float, ...]
+    quota: Quota | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +85,7 @@ class Pool:
 
     A token whose turn comes more than `wait_limit` seconds (None: no limit) after it joined the queue fails with
     `waited too long` instead of being granted, where the queue has not been empty for `standing` seconds by then.
+    One that finds `queue_limit` tokens waiting fails with reason number `refusal` of the Program's (1: `queue full`).
     """
 
     resource: str
@@ -71,6 +94,7 @@ class Pool:
     discipline: Discipline = Discipline.FIFO
     wait_limit: float | None = None
     standing: float = 0.0
+    refusal: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +227,10 @@ def capacity_of(station: Station) -> float:
             return float(station.servers)
         case Batch():
             return float(station.most)
-        case Sharing():
-            return max(station.capacity)
+        case Sharing(_, capacity, quota):
+            if quota is None:
+                return max(capacity)
+            return max(rate * quota.share_of_time(jobs) for jobs, rate in enumerate(capacity, start=1))
         case Pool():
             return station.capacity
         case Bucket(keys=1):

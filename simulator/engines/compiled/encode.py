@@ -253,17 +253,22 @@ class Encoder:
                     "queue": self._queue(levels), "limit": NONE if limit is None else limit,
                     "speed": 1.0, "factor": 1.0,
                 }  # fmt: skip
-            case Sharing(_, capacity):
+            case Sharing(_, capacity, quota):
+                granted: Fields = {} if quota is None else {
+                    "quota": quota.seconds, "period": quota.period, "processors": quota.processors,
+                    "left": quota.seconds,
+                }  # fmt: skip
                 return {
                     "kind": Kind.SHARING, "rates": self._number_list((0.0, *capacity)), "most": len(capacity),
-                    "alone": capacity[0], "root": NONE, "speed": 1.0, "factor": 1.0,
+                    "alone": capacity[0], "root": NONE, "speed": 1.0, "factor": 1.0, **granted,
                 }  # fmt: skip
-            case Pool(_, units, limit, discipline, wait_limit, standing):
+            case Pool(_, units, limit, discipline, wait_limit, standing, refusal):
                 levels = len(self.levels) if discipline is Discipline.PRIORITY else 1
                 return {
                     "kind": Kind.POOL, "capacity": units, "room": units, "discipline": DISCIPLINES[discipline],
                     "queue": self._queue(levels), "limit": NONE if limit is None else limit,
                     "wait_limit": NONE if wait_limit is None else wait_limit, "standing": standing,
+                    "refusal": refusal,
                 }  # fmt: skip
             case KeyedLocks(_, units, limit):
                 self.stores += 1

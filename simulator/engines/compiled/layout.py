@@ -176,8 +176,11 @@ STATION = np.dtype(
         # Sharing: the table of rates starts at `rates`; `root` is the job to leave next.
         ("rates", "i8"), ("most", "i8"), ("alone", "f8"), ("virtual", "f8"), ("changed", "f8"), ("order", "i8"),
         ("owed", "f8"), ("root", "i8"), ("share", "f8"),
+        # Its quota; a period of 0 is none. `timed` says which event comes next, see `stations.quota`.
+        ("quota", "f8"), ("period", "f8"), ("processors", "i8"), ("left", "f8"), ("number", "i8"), ("throttled", "i8"),
         # Pool: `filled` is when its queue was last empty; a wait limit below 0 is none.
         ("capacity", "f8"), ("used", "f8"), ("wait_limit", "f8"), ("standing", "f8"), ("filled", "f8"),
+        ("refusal", "i8"),
         # Units that may be in use before nobody gets more, and how often it was closed in either way.
         ("room", "f8"), ("refusals", "i8"), ("hangs", "i8"), ("broken", "i8"),
         # Speed, 0 while halted, else `factor`; for servers `changed` is when it changed last.

@@ -8,7 +8,7 @@ from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.stations.servers import LIFO, PRIORITY
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import free_hold, hold, new_hold, wake
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, REFUSED, WAITED_TOO_LONG
+from simulator.program.program import DOES_NOT_FIT, REFUSED, WAITED_TOO_LONG
 
 
 @inlined
@@ -37,7 +37,7 @@ def enter(w: Record, station: int, token: int, amount: float, component: int, le
     if s.refusals:
         return REFUSED
     if s.limit != NONE and s.waiting >= s.limit:
-        return QUEUE_FULL
+        return s.refusal  # type: ignore[no-any-return]
     t.reserved = new_hold(w)
     if not s.waiting:
         s.filled = w.now

@@ -5,7 +5,8 @@ from __future__ import annotations
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import Record, compiled, float_at, inlined, station_at, token_at
-from simulator.engines.compiled.stations import sharing_heap
+from simulator.engines.compiled.stations import quota, sharing_heap
+from simulator.engines.compiled.stations.quota import COMPLETION
 from simulator.engines.compiled.stations.station import BLOCKS, ask
 from simulator.engines.compiled.tokens import spend
 
@@ -15,7 +16,8 @@ def _set_jobs(w: Record, s: Record, jobs: int) -> None:
     """Change the number of jobs, and with it their total rate and each one's share."""
     s.busy = jobs
     if jobs:
-        s.rate = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most)) * s.speed
+        full = float_at(w.numbers, s.rates + (jobs if jobs < s.most else s.most)) * s.speed
+        s.rate = 0.0 if s.throttled else full
         s.share = s.rate / jobs
 
 
@@ -41,9 +43,13 @@ def virtual_now(w: Record, s: Record) -> float:
 @inlined
 def _advance(w: Record, s: Record) -> None:
     """Bring V and the integrals up to a change now (rule 5)."""
+    if s.period > 0.0:
+        quota.spend_time(w, s)
     account(w, s)
     s.virtual = virtual_now(w, s)
     s.changed = w.now
+    if s.period > 0.0 and quota.begin_period_if_due(w, s):
+        _set_jobs(w, s, s.busy)
 
 
 @compiled
@@ -84,21 +90,32 @@ def _reschedule(w: Record, s: Record, station: int) -> None:
             s.timed = 0
             heap.cancel(w, event)
         return
-    remaining = (token_at(w.tokens, s.root).mark - s.virtual) / s.share
-    delay = 0.0 if remaining < 0.0 else remaining
+    delay, kind = 0.0, COMPLETION
+    if s.rate > 0.0:
+        remaining = (token_at(w.tokens, s.root).mark - s.virtual) / s.share
+        delay = 0.0 if remaining < 0.0 else remaining
+    if s.period > 0.0:
+        delay, kind = quota.next_event(w, s, delay)
     if s.timed:
         heap.reschedule(w, delay, event)
     else:
-        s.timed = 1
         heap.schedule(w, delay, event)
+    s.timed = kind
 
 
 @inlined
 def complete(w: Record, station: int) -> int:
-    """The job that is first to leave has its work; returns its token."""
+    """The station's event happens: a job has its work, whose token is returned, or what a quota does."""
     s = station_at(w.stations, station)
+    number, kind = s.number, s.timed
     _advance(w, s)
     s.timed = 0
+    if kind != COMPLETION:
+        if s.number == number:
+            quota.happen(s, kind)
+            _set_jobs(w, s, s.busy)
+        _reschedule(w, s, station)
+        return NONE
     token = s.root
     sharing_heap.leave(w, s, token)
     t = token_at(w.tokens, token)

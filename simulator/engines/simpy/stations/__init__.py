@@ -13,6 +13,7 @@ from simulator.engines.simpy.stations.external import ExternalStation, Serve
 from simulator.engines.simpy.stations.gauge import GaugeStation
 from simulator.engines.simpy.stations.keyed_locks import KeyedLocksStation
 from simulator.engines.simpy.stations.pool import PoolStation
+from simulator.engines.simpy.stations.quota import QuotaStation
 from simulator.engines.simpy.stations.servers import ServersStation
 from simulator.engines.simpy.stations.sharing import SharingStation
 from simulator.engines.simpy.stations.station import Station
@@ -43,7 +44,7 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
         case Servers():
             return ServersStation(engine, spec)
         case Sharing():
-            return SharingStation(engine, spec)
+            return SharingStation(engine, spec) if spec.quota is None else QuotaStation(engine, spec, spec.quota)
         case Pool():
             return PoolStation(engine, spec)
         case KeyedLocks():

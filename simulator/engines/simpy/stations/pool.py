@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from simulator.engines.simpy.stations.queue import Queue
 from simulator.engines.simpy.stations.station import Outcome, Station
 from simulator.engines.simpy.tokens import Token
-from simulator.program.program import DOES_NOT_FIT, QUEUE_FULL, REFUSED, WAITED_TOO_LONG
+from simulator.program.program import DOES_NOT_FIT, REFUSED, WAITED_TOO_LONG
 from simulator.program.stations import Pool
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ class PoolStation(Station):
         super().__init__(engine)
         self.capacity = spec.capacity
         self.queue_limit = spec.queue_limit
+        self.refusal = spec.refusal
         self.wait_limit, self.standing = spec.wait_limit, spec.standing
         self.queue = Queue(spec.discipline)
         self.filled = 0.0  # when the queue was last empty
@@ -72,7 +73,7 @@ class PoolStation(Station):
         if self.refusals:
             return self.reject(token, REFUSED)
         if self.queue_limit is not None and self.waiting >= self.queue_limit:
-            return self.reject(token, QUEUE_FULL)
+            return self.reject(token, self.refusal)
         token.at = self
         if not self.waiting:
             self.filled = token.since

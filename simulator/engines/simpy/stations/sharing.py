@@ -29,7 +29,7 @@ class SharingStation(Station):
         self.timer: Any = None
 
     def total_rate(self, jobs: int) -> float:
-        """Work a second of that many jobs together."""
+        """Work a second of that many jobs together, now."""
         return self.capacity[jobs if jobs < self.most else self.most] * self.speed
 
     def _change_speed(self, speed: float) -> None:
@@ -85,8 +85,15 @@ class SharingStation(Station):
         while jobs and jobs[0][2] is None:
             heappop(jobs)
         if jobs and self.speed > 0.0:
-            remaining = (jobs[0][0] - self.virtual) / (self.total_rate(self.busy) / self.busy)
-            self.timer = self.engine.after(max(remaining, 0.0), self._complete, jobs[0][2])
+            self._schedule(jobs[0])
+
+    def _schedule(self, first: list[Any]) -> None:
+        self.timer = self.engine.after(self._remaining(first), self._complete, first[2])
+
+    def _remaining(self, first: list[Any]) -> float:
+        """Seconds until the job that is first to leave has its work."""
+        mark: float = first[0]
+        return max((mark - self.virtual) / (self.total_rate(self.busy) / self.busy), 0.0)
 
     def _complete(self, token: Token) -> None:
         now = self._advance()
