@@ -217,18 +217,46 @@ service_settings = st.fixed_dictionaries(
 ).map(without_nones)
 
 
-class Surroundings:
-    """What the steps of one service may use: names of operations of later services, its lock, its equipment."""
+@st.composite
+def brokers(draw, operations, host_specs):
+    """A broker whose consumers do some operations."""
+    groups = {
+        name: {
+            "operation": draw(st.sampled_from(operations)),
+            "count": draw(st.integers(1, 3)),
+            "dead_letter": draw(st.booleans()),
+            **draw(guards),
+        }
+        for name in ("g", "h")[: draw(st.integers(1, 2))]
+    }
+    spec = {"acknowledge": draw(st.sampled_from(["none", "leader", "all"])), "consumers": groups}
+    if draw(st.booleans()):
+        spec |= {"partitions": draw(st.integers(1, 4)), "key": draw(maybe(drawn_keys))}
+        batch = st.fixed_dictionaries({"most": st.integers(1, 3), "linger": constant_times, "time": times})
+        groups["g"]["batch"] = draw(maybe(batch))
+        groups["g"] = without_nones(groups["g"])
+    if draw(st.booleans()):
+        spec |= {"limit": draw(st.integers(1, 4)), "when_full": draw(st.sampled_from(["wait", "reject"]))}
+    host = draw(maybe(st.sampled_from(sorted(host_specs))))
+    if host is None:
+        return without_nones({**spec, "latency": draw(times)})
+    spec |= {"host": host, "replicas": draw(st.integers(1, host_specs[host]["count"])), "cpu": draw(times)}
+    return without_nones({**spec, "write": draw(maybe(sizes)) if "disk" in host_specs[host] else None})
 
-    def __init__(self, later, lock, equipment, processes):
+
+class Surroundings:
+    """What the steps of one service may use: names of operations of later services, its lock, equipment, brokers."""
+
+    def __init__(self, later, lock, equipment, processes, brokers=()):
         self.later = later
+        self.brokers = brokers
         self.lock = lock
         self.equipment = equipment
         self.processes = processes
 
     def held(self):
         """Inside the service's lock it is not asked for again."""
-        return Surroundings(self.later, None, self.equipment, self.processes)
+        return Surroundings(self.later, None, self.equipment, self.processes, self.brokers)
 
     def leaf(self):
         """Inside memory nothing else is asked for that others hold while they wait."""
@@ -246,6 +274,8 @@ def step_kinds(around, depth):
         simple += ["use"]
     if around.later:
         simple += ["call", "call", "publish", "scatter"]
+    if around.brokers:
+        simple += ["publish to a broker", "publish to a broker"]
     if depth == 0:
         return simple
     nested = ["choose", "parallel", "parallel", "repeat"]
@@ -311,7 +341,10 @@ def step(draw, around, depth):
             bytes_sent = {"request": draw(maybe(sizes)), "response": draw(maybe(sizes))} if has_nics else {}
             return {"call": target, **without_nones(bytes_sent), **draw(guards)}
         case "publish":
-            return {"publish": draw(st.sampled_from(around.later))[0]}
+            return {"publish": draw(st.sampled_from(around.later))[0], **draw(guards)}
+        case "publish to a broker":
+            step = {"publish": draw(st.sampled_from(around.brokers)), "size": draw(maybe(sizes)), **draw(guards)}
+            return without_nones(step)
         case "choose":
             return {"choose": [{"probability": p, "steps": draw(inner)} for p in (0.25, 0.75)]}
         case "parallel":
@@ -449,7 +482,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
     """
     host_specs = {f"h{n}": draw(hosts) for n in range(draw(st.integers(1, 2)))}
     placed = [draw(st.sampled_from(sorted(host_specs))) for _ in range(draw(st.integers(1, 3)))]
-    services, lock_specs, later = {}, {}, []
+    services, lock_specs, broker_specs, later = {}, {}, {}, []
     for number in reversed(range(len(placed))):
         host = host_specs[placed[number]]
         # Names of later operations, and whether both hosts have a NIC to pass requests and responses through.
@@ -458,6 +491,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
             draw(maybe(st.just(f"l{number}"))),
             frozenset(host) & {"memory", "disk", "nic"},
             processes,
+            sorted(broker_specs),
         )
         if around.lock:
             lock_specs[around.lock] = draw(locks)
@@ -466,6 +500,11 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         if host.get("memory", {}).get("when_full") == "reject":  # holding some, they would wait for each other's
             services[f"s{number}"]["memory"] = draw(service_memories)
         later += [(f"s{number}.{name}", host) for name in operations]
+        if number == len(placed) - 1:
+            # Consumers belong to the last service, which publishes nothing and so can always go on.
+            broker_specs = draw(
+                st.just({}) | st.fixed_dictionaries({"k": brokers([name for name, _ in later], host_specs)})
+            )
     names = [target for target, _ in later]
     model = {
         "name": "random",
@@ -477,6 +516,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         "databases": {"d": draw(databases)},
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
+        "brokers": broker_specs,
         "network": {"latency": draw(times)},
         "workloads": {f"w{n}": draw(workloads(names, sources)) for n in range(draw(st.integers(1, 3)))},
     }

@@ -17,6 +17,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   disturbing each other: too short where it waits for all of several random ones, too long for the first of them.
 - A batch's job waits for others as long as it may, is then alone in its batch, and asks for a place in a full one:
   its utilization reaches 1 where all batches are full, and says too much below that.
+- A message's demands are those of the request that publishes it. A publisher who waits for a message is taken to wait
+  until the message's code first gets to where it acknowledges, or to its end.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -40,7 +42,7 @@ from simulator.analytic.keys import Keys, Sharded, keys_of, popularity_of, shard
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
 from simulator.program.instructions import Place
-from simulator.program.program import Entry, Program, Users, Workload
+from simulator.program.program import Entry, Messages, Program, Users, Workload
 from simulator.program.stations import Batch, Breaker, Eviction, Gauge, KeyedLocks, Sharing, Station, Store, capacity_of
 
 Floats = NDArray[np.float64]
@@ -110,6 +112,20 @@ class WorkloadFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """A stream of messages: the mean age (s) at which they are processed when nobody waits.
+
+    `published_per_s` is what the open workloads publish; None where closed ones publish too. `per_request` has how many
+    a request of each workload publishes on average.
+    """
+
+    stream: str
+    published_per_s: float | None
+    zero_load_age: float
+    per_request: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceFacts:
     """A resource under the open workloads' offered load.
 
@@ -138,6 +154,7 @@ class Facts:
     """
 
     workloads: tuple[WorkloadFacts, ...]
+    messages: tuple[MessageFacts, ...]
     resources: tuple[ResourceFacts, ...]
     saturated_resource: str | None
     saturation_factor: float
@@ -166,6 +183,7 @@ def facts(program: Program) -> Facts:
             _workload_facts(workload, reading, paths, resources)
             for workload, paths in zip(program.foreground, reading.workloads, strict=True)
         ),
+        messages=tuple(_message_facts(number, reading) for number in program.streams),
         resources=resources.under(loads),
         saturated_resource=saturated,
         saturation_factor=factor,
@@ -227,6 +245,29 @@ def _workload_facts(workload: Workload, reading: _Reading, paths: list[_Path], r
     )
 
 
+def _message_facts(stream: int, reading: _Reading) -> MessageFacts:
+    program = reading.program
+    sites = {
+        pc: instruction.target
+        for pc, instruction in enumerate(program.instructions)
+        if isinstance(instruction, ops.Publish) and instruction.stream == stream
+    }
+    per_request: dict[str, float] = {}
+    published, weights, ages = 0.0, 0.0, 0.0
+    closed = False
+    for workload, entry, rate, path in _entries(reading):
+        weight = rate if math.isfinite(rate) else 1.0
+        for pc in sites.keys() & path.flow.keys():
+            times = entry.share * path.flow[pc]
+            per_request[workload.name] = per_request.get(workload.name, 0.0) + times
+            published += rate * times
+            weights += weight * times
+            ages += weight * times * reading.time_left[sites[pc]]
+            closed |= isinstance(workload.source, Users)
+    age = ages / weights if weights > 0.0 else 0.0
+    return MessageFacts(program.workloads[stream].name, None if closed else published, age, per_request)
+
+
 def _shares(workload: Workload) -> list[float]:
     total = math.fsum(entry.share for entry in workload.entries)
     return [entry.share / total for entry in workload.entries]
@@ -239,7 +280,7 @@ def _mixed(workload: Workload, values: list[Floats]) -> Floats:
 
 def _offered_rate(workload: Workload) -> float | None:
     """Mean arrivals a second; None where the workload is closed."""
-    return None if isinstance(workload.source, Users) else float(workload.source.mean_rate)
+    return None if isinstance(workload.source, Users | Messages) else float(workload.source.mean_rate)
 
 
 def _users(workload: Workload, reading: _Reading) -> tuple[int | None, float]:
@@ -484,6 +525,10 @@ class _Reading:
         self.steps = [_Step()] * count
         self.time_left = [0.0] * (count + 1)
         self.success = [0.0] * (count + 1)
+        # The mean time until so many levels are acknowledged, where anybody waits for that.
+        deepest = max((each.levels for each in program.instructions if isinstance(each, ops.Acknowledge)), default=1)
+        awaited = any(isinstance(each, ops.Publish) and each.awaited is not None for each in program.instructions)
+        self.until = [[math.inf] * (count + 1) for _ in range(deepest + 1 if awaited else 0)]
         self._read()
         self.workloads = [[_Path(self, entry.pc) for entry in workload.entries] for workload in program.foreground]
 
@@ -499,6 +544,23 @@ class _Reading:
             self.steps[pc] = step
             time_left[pc] = step.time + sum(weight * time_left[target] for target, weight in step.onward)
             success[pc] = step.ended + sum(weight * success[target] for target, weight in step.onward)
+            for levels, until in enumerate(self.until, start=1):
+                until[pc] = self._acknowledged_after(instruction, step, levels, until)
+
+    def _acknowledged_after(self, instruction: ops.Instruction, step: _Step, levels: int, until: list[float]) -> float:
+        """Mean time from an instruction until its token, or one that it publishes and awaits, acknowledges `levels` up.
+
+        One level is acknowledged at the end at the latest.
+        """
+        if isinstance(instruction, ops.Acknowledge) and instruction.levels == levels:
+            return 0.0
+        if not step.onward:
+            return math.inf if levels > 1 and isinstance(instruction, ops.End) else step.time
+        ways = [weight * until[target] for target, weight in step.onward if weight > 0.0]
+        own = step.time + sum(ways) if ways else math.inf
+        if isinstance(instruction, ops.Publish) and instruction.awaited is not None and levels < len(self.until):
+            return min(own, self.until[levels][instruction.target])
+        return own
 
     def mean(self, draw: int) -> float:
         """Mean of a draw."""
@@ -573,7 +635,8 @@ class _Reading:
         return _Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
 
     def _publish(self, instruction: ops.Publish, pc: int) -> _Step:
-        return _Step(onward=((pc + 1, 1.0),), aside=((instruction.target, 1.0),))
+        time = 0.0 if instruction.awaited is None else self.until[0][instruction.target]
+        return _Step(time, ((pc + 1, 1.0),), ((instruction.target, 1.0),))
 
     def _loop(self, instruction: ops.Loop, pc: int) -> _Step:
         distribution = self.program.draws[instruction.count].distribution

@@ -15,7 +15,7 @@ from simulator.model.measurement import Measurements
 from simulator.model.objective import Metric, parse_metric
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
-from simulator.results.metrics import statistic
+from simulator.results.metrics import statistic, steady
 from simulator.results.results import Results
 from simulator.study.executor import map_tasks
 from simulator.study.run import Experiment, Settings, finish, prepare_engine
@@ -251,8 +251,7 @@ class _Predictor:
 
 def _prediction(metric: Metric, experiment: Experiment, results: Results) -> Estimate:
     found = statistic(metric, experiment.sections, experiment.program)
-    concerned = [metric.workload] if metric.workload else list(results.workloads)
-    if metric.dimension == "duration" and not all(results.workloads[name].stable for name in concerned):
+    if metric.dimension == "duration" and not steady(metric, experiment.program, results):
         return Estimate.without_interval(math.nan)
     return found.estimate(results.confidence)
 

@@ -29,7 +29,6 @@ from simulator.program.instructions import (
     Retry,
     Scope,
 )
-from simulator.program.instructions import Publish as PublishMessage
 from simulator.program.program import TIMEOUT
 
 if TYPE_CHECKING:
@@ -168,26 +167,4 @@ class Scatter(StepPart):
             with builder.within(f"replica {number}"), builder.detached() if detach else nullcontext():
                 lowering.call(self.scatter, caller=site, replica=number)
             builder.emit(End())
-        builder.mark(done)
-
-
-class Publish(StepPart):
-    """Send a message that starts an operation, and do not wait for it."""
-
-    verb: ClassVar[str] = "publish"
-    targets: ClassVar[tuple[str, ...]] = ("publish",)
-
-    publish: str
-    """`service.operation`."""
-
-    def lower(self, site: Site) -> None:
-        """A detached token that runs the operation."""
-        builder = site.builder
-        message, done = builder.label(), builder.label()
-        builder.emit(PublishMessage(message, builder.counter()))
-        builder.emit(Jump(done))
-        builder.mark(message)
-        with builder.within(f"message {self.publish}"), builder.detached():
-            site.lowering.call(self.publish, caller=site)
-        builder.emit(End())
         builder.mark(done)

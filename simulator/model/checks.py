@@ -22,6 +22,7 @@ NAME = re.compile(r"[A-Za-z][\w-]*")
 EXPECTED_NAME = "expected a name of letters, digits, - and _ that starts with a letter"
 REQUIRED = ("hosts", "services", "workloads")
 
+MESSAGES = "messages."
 MOST_FINDINGS = 300
 """More of them would help nobody, and looking for the nearest name takes time."""
 MOST_LEVELS = 60
@@ -41,6 +42,7 @@ def reference_problems(document: Any) -> list[Finding]:
         _unknown_hosts(document),
         _resource_problems(document),
         _scaled_hosts(document),
+        _unknown_in_resources(document),
         _unknown_targets(document),
         _unknown_metrics(document),
         circles or _too_many_calls(calls),
@@ -131,6 +133,38 @@ def _resource_problems(document: dict[Any, Any]) -> Iterator[Finding]:
                 yield (section, name, *where), message, value
 
 
+def _unknown_in_resources(document: dict[Any, Any]) -> Iterator[Finding]:
+    """Hosts that are not there or have too little, and operations that are not there."""
+    hosts, operations = _names(document, "hosts"), _operations(document)
+    for section, kind in RESOURCES.items():
+        for name, spec in _mapping(document.get(section)).items():
+            place = (section, name)
+            host = _mapping(spec).get("host")
+            if isinstance(host, str):
+                for field, part, number in kind.host_needs(_mapping(spec)):
+                    yield from _lacking_host(document, (*place, field), hosts, host, part, number)
+            for where, target in kind.operations(_mapping(spec)) if operations else ():
+                if isinstance(target, str) and target not in operations:
+                    yield (*place, *where), unknown("operation", target, operations), target
+
+
+def _lacking_host(
+    document: dict[Any, Any], place: Place, hosts: dict[str, None] | None, host: str, part: str, number: int
+) -> Iterator[Finding]:
+    if hosts is not None and host not in hosts:
+        if place[-1] == "host":
+            yield place, unknown("host", host, hosts), host
+        return
+    spec = Host.completed(_mapping(document.get("hosts")).get(host))
+    if not isinstance(spec, dict) or not Host.knows(spec.get("type")):
+        return
+    if part and spec.get(part) is None:
+        yield place, f"host {host!r} has no {part}, expected one (hosts.{host}.{part})", None
+    count = spec.get("count", 1)
+    if isinstance(count, int) and number > count:
+        yield place, f"got {number}, but there are {count} of host {host!r}: expected at most as many", number
+
+
 def _operations(document: dict[Any, Any]) -> dict[str, tuple[Place, list[Any]]]:
     """Steps of every `service.operation`, with where they stand."""
     return {
@@ -180,11 +214,17 @@ def _unknown_in_step(
     kind = _kind(step)
     for field in kind.targets:
         target = step.get(field)
-        if isinstance(target, str) and target not in operations:
+        if (
+            isinstance(target, str)
+            and target not in operations
+            and not (field in kind.references and "." not in target)
+        ):
             yield (*place, field), unknown("operation", target, operations), target
     for field, section in kind.references.items():
         name = step.get(field)
         known = names[section]
+        if field in kind.targets and isinstance(name, str) and "." in name:
+            continue
         if isinstance(name, str) and known is not None and name not in known:
             yield (*place, field), unknown(RESOURCES[section].noun, name, known), name
 
@@ -222,7 +262,22 @@ def _unknown_metrics(document: dict[Any, Any]) -> Iterator[Finding]:
     for place, text in metrics:
         name, given, _ = (text[0], ":", "") if isinstance(text, tuple) else str(text).partition(":")
         if given and isinstance(text, (str, tuple)) and name.strip() not in workloads:
-            yield place, unknown("workload", name.strip(), workloads), text
+            if name.strip().startswith(MESSAGES):
+                streams = _streams(document)
+                if name.strip().removeprefix(MESSAGES) not in streams:
+                    yield place, unknown("messages", name.strip().removeprefix(MESSAGES), streams), text
+            else:
+                yield place, unknown("workload", name.strip(), workloads), text
+
+
+def _streams(document: dict[Any, Any]) -> dict[str, None]:
+    """Names under which results can be asked for messages."""
+    return {
+        stream: None
+        for place, steps in _operations(document).values()
+        for _, step in walk_steps(steps, place)
+        for stream in _kind(step).streams(step, document)
+    }
 
 
 def _calls(document: dict[Any, Any]) -> Calls:
@@ -230,13 +285,27 @@ def _calls(document: dict[Any, Any]) -> Calls:
     operations = _operations(document)
     return {
         operation: [
-            ((*here, verb), step[verb])
+            ((*here, verb), called)
             for here, step in walk_steps(steps, place)
-            for verb in _kind(step).targets
-            if isinstance(step.get(verb), str) and step[verb] in operations
+            for verb, called in _called(document, step)
+            if called in operations
         ]
         for operation, (place, steps) in operations.items()
     }
+
+
+def _called(document: dict[Any, Any], step: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+    """The operations that a step starts, itself or by way of a resource, with the field that says so."""
+    kind = _kind(step)
+    for verb in kind.targets:
+        if isinstance(step.get(verb), str):
+            yield verb, step[verb]
+    for verb, section in kind.references.items():
+        name = step.get(verb)
+        spec = _mapping(_mapping(document.get(section)).get(name)) if isinstance(name, str) else {}
+        for _, called in RESOURCES[section].operations(spec):
+            if isinstance(called, str):
+                yield verb, called
 
 
 def _circles(calls: Calls) -> Iterator[Finding]:

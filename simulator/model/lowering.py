@@ -207,30 +207,50 @@ class Lowering:
         replica: int | None = None,
     ) -> None:
         """Emit the code of an operation where it is called: at a replica that the balancer chooses, or a given one."""
-        name, _, operation = target.partition(".")
-        deployment = self.deployments[name]
-        remote = caller is not None and caller.deployment.service.host != deployment.service.host
-        chosen = self.builder.select(deployment.balancer) if replica is None else self._fixed(replica)
-        site = Site(self, deployment, chosen)
+        site = self._callee(target, replica)
+        remote = caller is not None and caller.deployment.service.host != site.deployment.service.host
         if remote:
-            self._latency(self.system.network.latency)
+            self.pass_network()
             self._pass_links(caller, site)
         if caller is not None and request is not None:
             self._exchange(caller, site, request, "request")
+        self._serve(target, site)
+        if caller is not None and response is not None:
+            self._exchange(site, caller, response, "response")
+        if remote:
+            self._pass_links(site, caller)
+            self.pass_network()
+
+    def receive(self, target: str, size: SizeDistribution | None = None) -> None:
+        """Emit the code of an operation that a message has reached, whose bytes come in."""
+        site = self._callee(target)
+        if size is not None:
+            with self.builder.within("message"):
+                self.transfer(site, size, "in")
+        self._serve(target, site)
+
+    def pass_network(self) -> None:
+        """Emit the way from one host to another."""
+        self._latency(self.system.network.latency)
+
+    def _callee(self, target: str, replica: int | None = None) -> Site:
+        """One of the replicas of the service that has an operation."""
+        deployment = self.deployments[target.partition(".")[0]]
+        chosen = self.builder.select(deployment.balancer) if replica is None else self._fixed(replica)
+        return Site(self, deployment, chosen)
+
+    def _serve(self, target: str, site: Site) -> None:
+        """Emit what a replica does."""
+        deployment = site.deployment
         self._limit_rate(deployment)
         memory = deployment.service.memory or NO_MEMORY
         held = memory.connect(site) + self._admit(site) + memory.begin(site)
         if deployment.service.garbage_collection is not None:
             deployment.service.garbage_collection.allocate(site)
-        with self.builder.within(f"{name}.{operation}"):
-            lower_steps(deployment.service.operations[operation], site)
+        with self.builder.within(target):
+            lower_steps(deployment.service.operations[target.partition(".")[2]], site)
         for _ in range(held):
             site.release()
-        if caller is not None and response is not None:
-            self._exchange(site, caller, response, "response")
-        if remote:
-            self._pass_links(site, caller)
-            self._latency(self.system.network.latency)
 
     def _pass_links(self, sender: Site | None, receiver: Site | None) -> None:
         """Pass what may part the places of two sites."""

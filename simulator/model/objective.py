@@ -13,7 +13,8 @@ from simulator import units
 from simulator.model.part import Part
 
 METRIC = re.compile(
-    r"(?:(?P<workload>[A-Za-z][\w-]*)\s*:\s*)?(?P<name>p\d{1,2}(?:\.\d+)?|p999|mean|[a-z]+(?:[ _][a-z]+)*)"
+    r"(?:(?P<workload>messages(?:\.[A-Za-z][\w-]*){1,2}|[A-Za-z][\w-]*)\s*:\s*)?"
+    r"(?P<name>p\d{1,2}(?:\.\d+)?|p999|mean|[a-z]+(?:[ _][a-z]+)*)"
 )
 OBJECTIVE = re.compile(r"(?P<metric>[^<>]+?)\s*(?P<operator><=|>=|<|>)\s*(?P<target>.+)")
 DIMENSIONS = {"throughput": "rate", "error rate": "fraction", "utilization": "fraction", "mean": "duration"}
@@ -21,7 +22,7 @@ EXPECTED = "mean, a percentile such as p99 or p99.9, throughput, error rate, uti
 
 
 class Metric(Part):
-    """A number of the results: of one workload, or of all together."""
+    """A number of the results: of one workload, of a stream of messages (`messages.orders`), or of all workloads."""
 
     name: str
     workload: str | None = None

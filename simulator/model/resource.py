@@ -61,6 +61,16 @@ class Resource(Part):
         """Price, in USD an hour; 0 where it has none."""
         return 0.0
 
+    @classmethod
+    def host_needs(cls, spec: dict[Any, Any]) -> Iterator[tuple[str, str, int]]:
+        """What one, as written, asks of its `host`: the field that asks, the equipment ('' for none), how many."""
+        yield from ()
+
+    @classmethod
+    def operations(cls, spec: dict[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+        """The operations that one, as written, starts for those who use it, with where they stand in it."""
+        yield from ()
+
     def lower(self, lowering: Lowering, name: str) -> Any:
         """What its steps need: numbers of stations, as a rule. Hosts and services are lowered before."""
         raise NotImplementedError

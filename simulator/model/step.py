@@ -50,6 +50,11 @@ class StepPart(Part):
         for field in cls.inner:
             yield (field,), step.get(field)
 
+    @classmethod
+    def streams(cls, step: dict[Any, Any], document: dict[Any, Any]) -> Iterator[str]:
+        """Names under which results can be asked for the messages that a step, as written, publishes."""
+        yield from ()
+
     def lower(self, site: Site) -> None:
         """Emit the step's instructions."""
         raise NotImplementedError

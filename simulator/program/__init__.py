@@ -35,4 +35,6 @@ Rules that fix a trajectory:
    have of it, where the ratio differs from 1 by more than the tolerance, within its bounds. It adds instances at
    once, those with the next numbers, each in the balancer when it has started; and takes the last ones out when less
    has been asked for throughout the cool-down, down to the most that was asked for in that time.
+13. A message comes when it is published, and runs after those already woken. Where its publisher waits for it, the
+   publisher is woken when the message acknowledges or ends; also when it fails, and then fails in its turn.
 """

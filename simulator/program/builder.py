@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 
 from simulator.distributions import Constant, Discrete, Distribution, StandardUniform
 from simulator.program.instructions import (
@@ -19,6 +19,8 @@ from simulator.program.program import (
     REASONS,
     Balancer,
     Draw,
+    Entry,
+    Messages,
     Policy,
     Program,
     Scaler,
@@ -31,6 +33,16 @@ MOST_INSTRUCTIONS = 200_000
 
 class TooLargeError(ValueError):
     """The model's calls expand to more instructions than any sensible model has."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A stream of messages under construction."""
+
+    number: int
+    operation: str
+    priority: int
+    components: dict[str, int]
 
 
 class Builder:
@@ -48,8 +60,9 @@ class Builder:
         self._constants: dict[float, int] = {}
         self._names: dict[str, int] = {}
         self._path: list[str] = []
+        self._streams: dict[str, _Stream] = {}
         self._components: dict[str, int] = {}
-        self._frame_size = 1
+        self._frame_size = self._largest_frame = 1
         self._repeating = 0
 
     def station(self, station: Station) -> int:
@@ -124,6 +137,20 @@ class Builder:
             yield
         finally:
             self._repeating = outside
+
+    @contextmanager
+    def messages(self, name: str, operation: str, priority: int = 0) -> Iterator[int]:
+        """Code inside runs as a message of the stream of that name, added where it is new; yields its number.
+
+        That number is for `Publish`, and becomes an index into `Program.workloads` in `build`.
+        """
+        stream = self._streams.setdefault(name, _Stream(len(self._streams), operation, priority, {}))
+        outside, self._components = self._components, stream.components
+        try:
+            with self.detached():
+                yield stream.number
+        finally:
+            self._components = outside
 
     def draw(self, distribution: Distribution, purpose: str) -> int:
         """Number of a draw named by the current path and purpose; equal constants share one."""
@@ -202,7 +229,11 @@ class Builder:
             draws=tuple(self.draws),
             instructions=tuple(self._resolved(instruction) for instruction in self.instructions),
             balancers=tuple(self.balancers),
-            workloads=tuple(self._resolved_workload(workload) for workload in self.workloads),
+            workloads=(
+                *(self._resolved_workload(workload) for workload in self.workloads if not workload.background),
+                *self._stream_workloads(),
+                *(self._resolved_workload(workload) for workload in self.workloads if workload.background),
+            ),
             reasons=tuple(self.reasons),
             scalers=tuple(self.scalers),
         )
@@ -214,8 +245,12 @@ class Builder:
         changes: dict[str, object] = {}
         for field in fields(instruction):
             value = getattr(instruction, field.name)
+            if value is None:
+                continue
             if field.name in ("target", "handler", "miss", "exit", "body"):
                 changes[field.name] = self._address(value)
+            elif field.name == "stream":
+                changes[field.name] = sum(not workload.background for workload in self.workloads) + value
             elif field.name == "targets":
                 changes[field.name] = tuple(self._address(target) for target in value)
         return replace(instruction, **changes) if changes else instruction  # type: ignore[arg-type]
@@ -224,9 +259,17 @@ class Builder:
         entries = tuple(replace(entry, pc=self._address(entry.pc)) for entry in workload.entries)
         return replace(workload, entries=entries)
 
+    def _stream_workloads(self) -> Iterator[Workload]:
+        """The streams of messages, whose frames are copies of their publishers'."""
+        for name, stream in self._streams.items():
+            entries = (Entry(stream.operation, 0, 1.0),)
+            components = tuple(stream.components)
+            yield Workload(name, Messages(), entries, 0, components, self._largest_frame, stream.priority)
+
     def workload(self, workload: Workload) -> None:
         """Add the workload whose code has been emitted since `start_workload`, its components and frame filled in."""
         filled = replace(workload, components=tuple(self._components), frame_size=self._frame_size)
+        self._largest_frame = max(self._largest_frame, self._frame_size)
         self.workloads.append(filled)
 
     def start_workload(self) -> None:

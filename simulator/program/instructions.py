@@ -189,7 +189,14 @@ class Fork:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """Start a detached token at `target` with a copy of the frame and go on at once.
+    """Start a token at `target` with a copy of the frame, which nothing cancels, and go on at once.
+
+    It is a message of stream number `stream` of `Program.workloads`: a request of its own that has the number of this
+    one. Without a stream it is detached: what becomes of it is not recorded.
+
+    Where `awaited` is the number of a component, the publisher waits there until the message acknowledges or ends. If
+    it fails before, the publisher fails with its reason. A publisher who is interrupted waits no more; the message
+    goes on.
 
     Where the instruction may run more than once in a frame, register `counter` counts how often it has, and the copy
     has the base `simulator.streams.message_base(frame[0], frame[counter])`.
@@ -197,6 +204,26 @@ class Publish:
 
     target: int
     counter: int = NO_REGISTER
+    stream: int | None = None
+    awaited: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Let the publisher who waits for this token go on; with more `levels`, who waits for that publisher, and so on up.
+
+    Nothing happens where nobody waits there (any more), and those in between wait on.
+    """
+
+    levels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class IfAbandoned:
+    """Jump to `target` where the publisher so many `levels` up (see `Acknowledge`) waits no more."""
+
+    target: int
+    levels: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +422,7 @@ class Join:
 
 Instruction = (
     Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | HashInto | GroupInto
-    | Lookup | Insert | Remove | Choose | Switch | Jump | Fork | Publish | Select | Clear | Loop | Next | Scope
-    | EndScope | Retry | Fail | End
+    | Lookup | Insert | Remove | Choose | Switch | Jump | Fork | Publish | Acknowledge | IfAbandoned | Select
+    | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
     | SetSpeed | Halt | Resume | Close | Open | Break | Exclude | Include | Set | Add | Branch | Scale | Join
 )  # fmt: skip

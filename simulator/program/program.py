@@ -93,6 +93,11 @@ class Users:
 
 
 @dataclass(frozen=True, slots=True)
+class Messages:
+    """Requests that come when the code of others publishes them (`simulator.program.instructions.Publish`)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """Where an operation's request code starts, and the share of the workload's requests that it gets."""
 
@@ -105,12 +110,14 @@ class Entry:
 class Workload:
     """A source of requests; `choice` draws which entry a request takes.
 
+    Messages start where they are published; their one entry only names the operation.
+
     The requests of a `background` workload are what happens to the system (faults, health checks, autoscaling):
     they are simulated and recorded like others and reported nowhere. Background workloads stand last.
     """
 
     name: str
-    source: Arrivals | Users
+    source: Arrivals | Users | Messages
     entries: tuple[Entry, ...]
     choice: int
     components: tuple[str, ...]
@@ -134,13 +141,27 @@ class Program:
 
     @property
     def foreground(self) -> tuple[Workload, ...]:
-        """The workloads that are reported."""
-        return tuple(workload for workload in self.workloads if not workload.background)
+        """The workloads that results are about: those that are sent from outside."""
+        return tuple(self.workloads[number] for number in self.senders)
 
     @property
     def has_processes(self) -> bool:
         """Whether a station is a user's own SimPy process, which only the SimPy engine has."""
         return any(isinstance(station, External) for station in self.stations)
+
+    @property
+    def senders(self) -> tuple[int, ...]:
+        """Numbers of the workloads in the foreground, which come first."""
+        return tuple(
+            number
+            for number, workload in enumerate(self.workloads)
+            if not workload.background and not isinstance(workload.source, Messages)
+        )
+
+    @property
+    def streams(self) -> tuple[int, ...]:
+        """Numbers of the workloads that are streams of messages, which come next."""
+        return tuple(n for n, workload in enumerate(self.workloads) if isinstance(workload.source, Messages))
 
     def resources(self) -> dict[str, tuple[int, ...]]:
         """Station numbers by resource name, in order of first appearance."""

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from simulator import units
-from simulator.analytic.demands import Facts, WorkloadFacts
+from simulator.analytic.demands import Facts, MessageFacts, WorkloadFacts
 from simulator.calibration.validate import Comparison as Measured
 from simulator.calibration.validate import Validation, mean_absolute_percentage_error
 from simulator.model.system import System
@@ -79,6 +79,10 @@ def _findings(results: Results) -> Iterable[RenderableType]:
         yield _workload(name, workload, results.confidence)
         if workload.breakdown and workload.latency_s is not None:
             yield _breakdown(workload.breakdown, workload.latency_s["mean"].value)
+    for name, stream in results.messages.items():
+        yield _workload(f"messages {name}", stream, results.confidence, latency="age")
+        if stream.breakdown and stream.latency_s is not None:
+            yield _breakdown(stream.breakdown, stream.latency_s["mean"].value)
     yield _resources(results)
     if results.replicas:
         yield _replicas(results)
@@ -97,7 +101,7 @@ def _what_was_run(results: Results) -> Iterable[tuple[str, str]]:
     yield "seed", f"{results.seed}, engine {results.engine}"
 
 
-def _workload(name: str, workload: WorkloadResult, confidence: float) -> Table:
+def _workload(name: str, workload: WorkloadResult, confidence: float, latency: str = "latency") -> Table:
     table = _table(name, "value", f"{confidence:.0%} interval")
 
     def row(label: str, estimate: Estimate, dimension: str) -> None:
@@ -111,11 +115,11 @@ def _workload(name: str, workload: WorkloadResult, confidence: float) -> Table:
     if workload.retries_per_request.value > 0.0:
         row("retries per request", workload.retries_per_request, "count")
     if workload.latency_s is None:
-        table.add_row("latency", NO_STEADY_STATE, "–")
+        table.add_row(latency, NO_STEADY_STATE, "–")
         row("backlog growth", workload.backlog_growth_per_s, "rate")
     else:
         for metric, estimate in workload.latency_s.items():
-            row(f"latency {'p99.9' if metric == 'p999' else metric}", estimate, "duration")
+            row(f"{latency} {'p99.9' if metric == 'p999' else metric}", estimate, "duration")
     if len(workload.operations) > 1 and workload.latency_s is not None:
         for operation, result in workload.operations.items():
             row(f"{operation} throughput", result.throughput_per_s, "rate")
@@ -253,6 +257,8 @@ def check_tables(
         demands = _demands(workload)
         if demands.row_count:
             yield demands
+    for stream in facts.messages:
+        yield _message_facts(stream)
     if facts.saturated_resource is not None and math.isfinite(facts.saturation_factor):
         closing += [
             ("saturates first", facts.saturated_resource),
@@ -279,6 +285,16 @@ def _workload_facts(workload: WorkloadFacts) -> Table:
         table.add_row("throughput at most", units.show(workload.throughput_bound, "rate"))
     if workload.saturation_users is not None:
         table.add_row("users from which some wait", _number(workload.saturation_users))
+    return table
+
+
+def _message_facts(stream: MessageFacts) -> Table:
+    table = _table(stream.stream.replace(".", " ", 1), "without waiting")
+    table.add_row("age", units.show(stream.zero_load_age, "duration"))
+    if stream.published_per_s is not None:
+        table.add_row("published", units.show(stream.published_per_s, "rate"))
+    for workload, number in stream.per_request.items():
+        table.add_row(f"per request of {workload}", f"{number:.3g}")
     return table
 
 

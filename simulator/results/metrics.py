@@ -10,6 +10,7 @@ from simulator.errors import UsageError
 from simulator.model.objective import Metric
 from simulator.program.program import Program
 from simulator.program.stations import capacity_of
+from simulator.results.results import Results
 from simulator.results.section import Section
 from simulator.results.statistics import (
     Statistic,
@@ -21,10 +22,13 @@ from simulator.results.statistics import (
     throughput,
 )
 
+MESSAGES = "messages."
+"""What the names of streams of messages begin with."""
+
 
 def statistic(metric: Metric, sections: Sequence[Section], program: Program) -> Statistic:
     """The metric's statistic; raises UsageError for a workload that is not there."""
-    workloads = _workloads(metric, program)
+    workloads = workloads_of(metric, program)
     if metric.name == "throughput":
         return throughput(sections, workloads)
     if metric.name == "error rate":
@@ -35,14 +39,24 @@ def statistic(metric: Metric, sections: Sequence[Section], program: Program) -> 
     return mean_of(samples) if metric.quantile is None else quantile_of(samples, metric.quantile)
 
 
-def _workloads(metric: Metric, program: Program) -> list[int]:
+def workloads_of(metric: Metric, program: Program) -> list[int]:
+    """Numbers of the workloads, or of the streams of messages, that a metric is of; without a name, all workloads.
+
+    `messages.orders` are all streams whose names begin with `messages.orders.`. Raises UsageError where none is there.
+    """
     if metric.workload is None:
-        return list(range(len(program.foreground)))
-    for index, workload in enumerate(program.foreground):
-        if workload.name == metric.workload:
-            return [index]
-    known = ", ".join(workload.name for workload in program.foreground)
-    raise UsageError(f"{metric}: no workload named {metric.workload!r}; known: {known}")
+        return list(program.senders)
+    names = [workload.name for workload in program.workloads]
+    exact = [index for index, name in enumerate(names) if name == metric.workload]
+    if found := exact or [index for index in program.streams if names[index].startswith(f"{metric.workload}.")]:
+        return found
+    raise UsageError(f"{metric}: no workload named {metric.workload!r}; known: {', '.join(names)}")
+
+
+def steady(metric: Metric, program: Program, results: Results) -> bool:
+    """Whether nothing that a metric is of has a backlog that grows without end."""
+    named = {**results.workloads, **{f"{MESSAGES}{name}": each for name, each in results.messages.items()}}
+    return all(named[program.workloads[number].name].stable for number in workloads_of(metric, program))
 
 
 def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:

@@ -62,18 +62,18 @@ class Replication:
 
 def reduce(records: Records, program: Program) -> Replication:
     """Reduce the records of one replication."""
-    foreground = records.requests[: len(program.foreground)]
-    transient, found = _transient(foreground)
+    reported = records.requests[: len(program.senders) + len(program.streams)]
+    transient, found = _transient(reported)
     return Replication(
         seed=records.seed,
         number=records.replication,
         engine=records.engine,
         digest=records.digest(),
-        requests=sum(len(table) for table in foreground),
+        requests=sum(len(records.requests[number]) for number in program.senders),
         duration=records.duration,
         times=records.times,
         stations=records.stations,
-        workloads=tuple(_series(records, table, index, len(program.reasons)) for index, table in enumerate(foreground)),
+        workloads=tuple(_series(records, table, index, len(program.reasons)) for index, table in enumerate(reported)),
         transient=transient,
         transient_found=found,
     )

@@ -30,7 +30,10 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadResult:
-    """One workload. Latencies (s) are those of completed requests; None where the backlog grows without end."""
+    """One workload, or one stream of messages, whose latency is their age: the time from publishing to processed.
+
+    Latencies (s) are those of completed requests; None where the backlog grows without end.
+    """
 
     offered_per_s: Estimate
     throughput_per_s: Estimate
@@ -119,6 +122,7 @@ class Results:
     requests: int
     digest: str
     workloads: Mapping[str, WorkloadResult]
+    messages: Mapping[str, WorkloadResult]
     resources: Mapping[str, ResourceResult]
     bottleneck: Bottleneck | None
     stable: bool

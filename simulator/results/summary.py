@@ -9,12 +9,12 @@ import numpy as np
 
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
-from simulator.program.program import Program
+from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
-from simulator.results.metrics import busiest, statistic
+from simulator.results.metrics import MESSAGES, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
     QUANTILES,
@@ -72,8 +72,10 @@ class Summary:
 
     def results(self) -> Results:
         """The results, without what only the caller knows (precision, wall time)."""
-        workloads = {workload.name: self._workload(index) for index, workload in enumerate(self.program.foreground)}
-        stable, verdict = self._verdict(workloads)
+        named = self.program.workloads
+        workloads = {named[index].name: self._workload(index) for index in self.program.senders}
+        messages = {named[index].name: self._workload(index) for index in self.program.streams}
+        stable, verdict = self._verdict(workloads, messages)
         return Results(
             model=self.system.name,
             seed=self.seed,
@@ -85,6 +87,7 @@ class Summary:
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
             workloads=workloads,
+            messages={name.removeprefix(MESSAGES): result for name, result in messages.items()},
             resources={
                 name: self._resource(stations)
                 for name, stations in self.program.resources().items()
@@ -93,7 +96,7 @@ class Summary:
             bottleneck=self._bottleneck(),
             stable=stable,
             verdict=verdict,
-            objectives=tuple(self._objectives(workloads)),
+            objectives=tuple(self._objectives({**workloads, **messages})),
             cost=self._cost(),
             faults=fault_results(self.system, self.program, self.replications, self.sections, self.confidence),
             replicas={name: self._estimate(found) for name, found in self._replicas().items()},
@@ -154,7 +157,8 @@ class Summary:
 
     def _backlog_grows(self, index: int) -> bool:
         """Whether an open workload's requests in flight grow, surely and by an amount that matters."""
-        if self.facts.workloads[index].offered_per_s is None or not self.system.has_steady_state:
+        closed = isinstance(self.program.workloads[index].source, Users)
+        if closed or not self.system.has_steady_state:
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
@@ -165,17 +169,19 @@ class Summary:
         """Whether more is offered than a resource can serve, and the simulation saw it saturated."""
         return self.facts.saturation_factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
 
-    def _verdict(self, workloads: dict[str, WorkloadResult]) -> tuple[bool, str]:
+    def _verdict(self, workloads: dict[str, WorkloadResult], messages: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
             what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
             return True, f"{what}: no steady state to judge"
-        growing = [name for name, result in workloads.items() if not result.stable]
+        every = {**workloads, **messages}
+        growing = [name for name, result in every.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
         factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
         overloaded = self._overloaded()
         if growing:
-            rate = sum(workloads[name].backlog_growth_per_s.value for name in growing)
-            text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} requests/s"
+            rate = sum(every[name].backlog_growth_per_s.value for name in growing)
+            unit = "messages" if set(growing) <= messages.keys() else "requests"
+            text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
             return False, f"stuck: no request of {', '.join(stuck)} completes"
         elif queue := self._growing_resource():
@@ -234,7 +240,7 @@ class Summary:
         for objective in self.system.objectives:
             metric = objective.metric
             value = self._estimate(statistic(metric, self.sections, self.program))
-            concerned = [workloads[metric.workload]] if metric.workload else list(workloads.values())
+            concerned = [workloads[self.program.workloads[each].name] for each in workloads_of(metric, self.program)]
             if metric.dimension == "duration" and not all(result.stable for result in concerned):
                 value = Estimate(float("inf"), float("inf"), float("inf"), value.n)
             sides = {objective.is_met_by(bound) for bound in (value.low, value.value, value.high)}
@@ -259,7 +265,7 @@ class Summary:
         return found
 
     def _cost(self) -> Cost:
-        done = throughput(self.sections, range(len(self.program.foreground)))
+        done = throughput(self.sections, self.program.senders)
         replicas = self._replicas()
         pooled = self.system.cost_of({name: each.pooled for name, each in replicas.items()})
         each = np.array(

@@ -29,6 +29,7 @@ def needed_duration(system: System, facts: Facts) -> float:
     """Seconds in which the slowest parts of a system go through enough cycles to be measured."""
     return SLOWEST_CYCLES * max(
         *(_cycle(each) for each in facts.workloads),
+        *(each.zero_load_age for each in facts.messages),
         *(_burst_cycle(each.open_arrivals()) for each in system.workloads.values()),
         *(_relaxation(each, facts) for each in facts.workloads),
         system.longest_cycle,

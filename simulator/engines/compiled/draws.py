@@ -12,7 +12,7 @@ from simulator.engines.compiled import layout
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.sampling import Sampler
 from simulator.program.arrivals import Renewal
-from simulator.program.program import Program, Users
+from simulator.program.program import Messages, Program, Users
 from simulator.streams import Stream, Streams
 
 Floats = NDArray[np.float64]
@@ -140,7 +140,7 @@ class Gaps:
 
     def __init__(self, program: Program, streams: Streams, workload: int) -> None:
         spec = program.workloads[workload]
-        assert not isinstance(spec.source, Users)
+        assert not isinstance(spec.source, Users | Messages)
         self.name = f"{spec.name}/arrivals"
         self.blocks = spec.source.gaps(streams, self.name)
         self.renewal = None

@@ -179,6 +179,14 @@ class Encoder:
             "argument": instruction.need, "flag": instruction.detach, "counter": instruction.counter,
         }  # fmt: skip
 
+    def publish(self, instruction: ops.Publish) -> Fields:
+        """A message."""
+        fields: Fields = {
+            "op": Op.PUBLISH, "target": instruction.target, "counter": instruction.counter,
+            "argument": NONE if instruction.stream is None else instruction.stream,
+        }  # fmt: skip
+        return fields if instruction.awaited is None else {**fields, "flag": 1, "component": 2 * instruction.awaited}
+
     def select(self, instruction: ops.Select) -> Fields:
         """A choice of a replica."""
         amount = self.amount(instruction.draw)
@@ -334,7 +342,9 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.Choose: Encoder.choose,
     ops.Jump: lambda encoder, it: {"op": Op.JUMP, "target": it.target},
     ops.Fork: Encoder.fork,
-    ops.Publish: lambda encoder, it: {"op": Op.PUBLISH, "target": it.target, "counter": it.counter},
+    ops.Publish: Encoder.publish,
+    ops.Acknowledge: lambda encoder, it: {"op": Op.ACKNOWLEDGE, "argument": it.levels},
+    ops.IfAbandoned: lambda encoder, it: {"op": Op.IF_ABANDONED, "argument": it.levels, "target": it.target},
     ops.Select: Encoder.select,
     ops.Clear: lambda encoder, it: {"op": Op.CLEAR, "argument": it.register},
     ops.Loop: Encoder.loop,

@@ -25,7 +25,7 @@ from simulator.engines.compiled.pointers import (
     token_at,
     workload_at,
 )
-from simulator.engines.compiled.requests import end_request
+from simulator.engines.compiled.requests import end_request, enlist
 from simulator.engines.compiled.stations import (
     batch,
     breaker,
@@ -42,6 +42,9 @@ from simulator.engines.compiled.stations.breaker import SUCCESS
 from simulator.engines.compiled.stations.holds import release_holds
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, PAUSES
 from simulator.engines.compiled.tokens import (
+    acknowledge,
+    await_message,
+    awaited_by,
     close_scope,
     free_token,
     new_token,
@@ -58,6 +61,7 @@ from simulator.records import COMPLETED
 VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
 HASH_INTO, GROUP_INTO, ACQUIRE_KEY = int(Op.HASH_INTO), int(Op.GROUP_INTO), int(Op.ACQUIRE_KEY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
+ACKNOWLEDGE, IF_ABANDONED = int(Op.ACKNOWLEDGE), int(Op.IF_ABANDONED)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
 REMOVE = int(Op.REMOVE)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
@@ -191,6 +195,13 @@ def _other(w: Record, token: int, op: int) -> int:
         return _publish(w, t, token, instruction)
     if op == SELECT:
         return _select(w, t, token, instruction)
+    if op == ACKNOWLEDGE:
+        t.pc += 1
+        acknowledge(w, token, instruction.argument)
+        return GOES_ON
+    if op == IF_ABANDONED:
+        t.pc = instruction.target if awaited_by(w, token, instruction.argument) == NONE else t.pc + 1
+        return GOES_ON
     if op <= NEXT:
         return _count(w, t, instruction, op)
     if op == ACQUIRE_KEY:
@@ -298,6 +309,7 @@ def _child(w: Record, t: Record, pc: int) -> int:
     c.number = t.number
     c.workload = t.workload
     c.root = t.root
+    c.serial = t.serial
     c.user = NONE
     wake(w, child)
     return child
@@ -347,10 +359,19 @@ def _fork(w: Record, t: Record, token: int, instruction: Record) -> int:
 def _publish(w: Record, t: Record, token: int, instruction: Record) -> int:
     if w.free_tokens == 0:
         return GROW_TOKENS
-    message = _child(w, t, instruction.target)
+    message = NONE
+    if instruction.argument == NONE:
+        message = _child(w, t, instruction.target)
+        token_at(w.tokens, message).detached = 1
+    else:
+        message = new_token(w, instruction.target, workload_at(w.workloads, instruction.argument).components)
+        enlist(w, message, instruction.argument, t.number, NONE, 0)
+        wake(w, message)
     _own_frame(w, t, message, instruction.counter)
-    token_at(w.tokens, message).detached = 1
     t.pc += 1
+    if instruction.flag:
+        await_message(w, token, message, instruction.component)
+        return BLOCKS
     return GOES_ON
 
 
@@ -393,7 +414,7 @@ def _retry(w: Record, t: Record, token: int, instruction: Record) -> int:
     delay = float_at(w.numbers, instruction.list + 1 + retries)
     set_register(w, t, instruction.argument, retries + 1)
     root = token_at(w.tokens, t.root)
-    if root.is_root and root.number == t.number and root.workload == t.workload:
+    if root.is_root and root.serial == t.serial:
         root.retries += 1
     t.pc = instruction.target
     t.since = w.now
@@ -407,6 +428,7 @@ def _end(w: Record, t: Record, token: int) -> int:
     if t.parent != NONE:
         branch_ended(w, token, t.parent)
     else:
+        acknowledge(w, token, 1)
         if not t.detached:
             end_request(w, token, COMPLETED)
         free_token(w, token)

@@ -49,6 +49,8 @@ class Op(IntEnum):
     JUMP = auto()
     FORK = auto()
     PUBLISH = auto()
+    ACKNOWLEDGE = auto()
+    IF_ABANDONED = auto()
     SELECT = auto()
     CLEAR = auto()
     LOOP = auto()
@@ -89,7 +91,8 @@ class Kind(IntEnum):
     GAUGE = auto()
 
 
-PASSING = -2  # where a token is that lets time pass; other values of `at` are stations, or NONE
+# Where a token is that lets time pass, or waits for its message; other values of `at` are stations, or NONE.
+PASSING, AWAITING = -2, -3
 
 WORLD = np.dtype(
     [
@@ -97,6 +100,7 @@ WORLD = np.dtype(
         ("now", "f8"), ("order", "i8"), ("events", "i8"), ("hole", "i8"), ("heap", "i8"), ("position", "i8"),
         # The token that runs, and those that are ready, in a ring.
         ("running", "i8"), ("ready", "i8"), ("ready_first", "i8"), ("ready_count", "i8"), ("ready_mask", "i8"),
+        ("requests", "i8"),  # so far
         ("thinking", "i8"),  # the user whose next think time is to be scheduled
         # Addresses of tables that do not change.
         ("code", "i8"), ("table", "i8"), ("numbers", "i8"), ("balancers", "i8"), ("draws", "i8"),
@@ -217,6 +221,8 @@ TOKEN = np.dtype(
         ("root", "i4"), ("is_root", "i4"), ("user", "i4"), ("operation", "i4"), ("retries", "i8"), ("arrival", "f8"),
         ("earlier", "i4"), ("later", "i4"),  # requests in flight, in order of arrival
         ("free", "i4"), ("unused", "i4"), ("created", "i8"),
+        ("publisher", "i4"), ("message", "i4"),  # who waits for this message; whom this token awaits
+        ("serial", "i8"),  # of the request
     ],
     align=True,
 )  # fmt: skip

@@ -100,13 +100,6 @@ def _start_request(w: Record, workload: int, number: int, user: int) -> None:
     spec = workload_at(w.workloads, workload)
     token = new_token(w, 0, spec.components)
     t = token_at(w.tokens, token)
-    t.number = number
-    t.workload = workload
-    t.root = token
-    t.is_root = 1
-    t.user = user
-    t.retries = 0
-    t.arrival = w.now
     for i in range(spec.frame_size):
         set_register(w, t, i, 0)
     operation = 0
@@ -115,8 +108,26 @@ def _start_request(w: Record, workload: int, number: int, user: int) -> None:
         counter = draw_at(w.draws, spec.choice).counter
         if counter != NONE:
             set_register(w, t, counter, 1)
-    t.operation = operation
     t.pc = integer_at(w.table, spec.entries + operation)
+    enlist(w, token, workload, number, user, operation)
+    w.running = token
+
+
+@inlined
+def enlist(w: Record, token: int, workload: int, number: int, user: int, operation: int) -> None:
+    """Make a new token the root of a request that comes now."""
+    spec = workload_at(w.workloads, workload)
+    t = token_at(w.tokens, token)
+    t.number = number
+    t.workload = workload
+    t.root = token
+    t.is_root = 1
+    t.serial = w.requests
+    w.requests += 1
+    t.user = user
+    t.retries = 0
+    t.arrival = w.now
+    t.operation = operation
     _account(w, spec)
     spec.arrived += 1
     spec.live += 1
@@ -127,7 +138,6 @@ def _start_request(w: Record, workload: int, number: int, user: int) -> None:
     else:
         token_at(w.tokens, spec.end).later = token
     spec.end = token
-    w.running = token
 
 
 @inlined

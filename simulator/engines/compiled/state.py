@@ -13,7 +13,7 @@ from simulator.engines.compiled import layout
 from simulator.engines.compiled.draws import LATER_BITS, Draws, Gaps
 from simulator.engines.compiled.encode import Tables, encode
 from simulator.engines.compiled.layout import NONE
-from simulator.program.program import Program, Users, Workload
+from simulator.program.program import Messages, Program, Users, Workload
 from simulator.program.stations import KeyedLocks, Store
 from simulator.records import IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, RequestTable
 from simulator.streams import Stream, Streams
@@ -92,7 +92,7 @@ class Memory:
         self.arrays: dict[str, Array] = {}
         self.draws = Draws(program, streams, self.tables.draws, self._block_bits())
         self.gaps = [
-            None if isinstance(spec.source, Users) else Gaps(program, streams, number)
+            None if isinstance(spec.source, Users | Messages) else Gaps(program, streams, number)
             for number, spec in enumerate(program.workloads)
         ]
         self.gap_arrays: list[Array] = [np.empty(0) for _ in program.workloads]
@@ -116,7 +116,7 @@ class Memory:
 
     def _expected_rows(self, spec: Workload, duration: float) -> int:
         """The requests that an open workload is expected to make, and some more."""
-        if isinstance(spec.source, Users) or self.sizes.rows < FEW_ROWS:
+        if isinstance(spec.source, Users | Messages) or self.sizes.rows < FEW_ROWS:
             return self.sizes.rows
         expected = spec.source.mean_rate * duration
         return int(min(expected + 6.0 * math.sqrt(expected) + self.sizes.rows, MOST_EXPECTED))
@@ -344,7 +344,7 @@ class Memory:
                 first = int(self.w["first_user"]) + int(self.tables.workloads["first_user"][number])
                 times.extend(self._starts(streams, spec.source))
                 ids.extend(range(first, first + spec.source.count))
-            else:
+            elif not isinstance(spec.source, Messages):
                 self._load_gaps(number)
                 if len(self.gap_arrays[number]):
                     times.append(0.0 + float(self.gap_arrays[number][0]))

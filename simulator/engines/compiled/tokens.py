@@ -7,7 +7,7 @@ stays readable until the next token is made, which no step does after it has end
 from __future__ import annotations
 
 from simulator.engines.compiled import heap
-from simulator.engines.compiled.layout import NONE
+from simulator.engines.compiled.layout import AWAITING, NONE
 from simulator.engines.compiled.pointers import (
     Record,
     float_at,
@@ -38,7 +38,7 @@ def new_token(w: Record, pc: int, components: int) -> int:
     t.holds = 0
     t.alive = 1
     t.woken = t.detached = t.is_root = t.refused = 0
-    t.parent = t.first_branch = t.last_branch = NONE
+    t.parent = t.first_branch = t.last_branch = t.publisher = NONE
     t.branches = 0
     t.reason = 0
     w.created += 1
@@ -146,6 +146,45 @@ def complete_passing(w: Record, token: int) -> None:
     t = token_at(w.tokens, token)
     t.at = NONE
     t.timed = 0
+
+
+@inlined
+def await_message(w: Record, token: int, message: int, component: int) -> None:
+    """Let a publisher block until its message acknowledges."""
+    t = token_at(w.tokens, token)
+    t.at = AWAITING
+    t.since = w.now
+    t.component = component
+    t.message = message
+    token_at(w.tokens, message).publisher = token
+
+
+@inlined
+def stop_awaiting(w: Record, token: int) -> None:
+    """Let a publisher wait no more, whatever becomes of the message."""
+    t = token_at(w.tokens, token)
+    token_at(w.tokens, t.message).publisher = NONE
+    waited(w, token)
+    t.at = NONE
+
+
+@inlined
+def acknowledge(w: Record, message: int, levels: int) -> None:
+    """Wake the publisher so many levels up, if it waits (rule 10)."""
+    publisher = awaited_by(w, message, levels)
+    if publisher != NONE:
+        stop_awaiting(w, publisher)
+        wake(w, publisher)
+
+
+@inlined
+def awaited_by(w: Record, message: int, levels: int) -> int:
+    """The publisher so many levels up, if it waits, or NONE."""
+    publisher = message
+    for _ in range(levels):
+        if publisher != NONE:
+            publisher = token_at(w.tokens, publisher).publisher
+    return publisher
 
 
 @inlined

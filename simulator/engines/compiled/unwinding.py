@@ -17,7 +17,7 @@ from simulator.engines.compiled.requests import end_request
 from simulator.engines.compiled.stations import withdraw
 from simulator.engines.compiled.stations.breaker import CANCELLED, FAILURE
 from simulator.engines.compiled.stations.holds import release_holds
-from simulator.engines.compiled.tokens import close_scope, free_token, wake
+from simulator.engines.compiled.tokens import acknowledge, close_scope, free_token, wake
 
 
 @compiled
@@ -39,6 +39,7 @@ def fail(w: Record, token: int, reason: int) -> bool:
         release_holds(w, failed, 0, FAILURE)
         parent = t.parent
         if parent == NONE:
+            _refuse(w, t, failed)
             if not t.detached:
                 end_request(w, failed, 1 + reason)
             free_token(w, failed)
@@ -51,6 +52,14 @@ def fail(w: Record, token: int, reason: int) -> bool:
         _abandon_branches(w, parent)
         _adopt_times(w, parent, failed)
         failed = parent
+
+
+@inlined
+def _refuse(w: Record, t: Record, message: int) -> None:
+    """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 10)."""
+    if t.publisher != NONE:
+        token_at(w.tokens, t.publisher).refused = 1 + t.reason
+        acknowledge(w, message, 1)
 
 
 @compiled

@@ -128,6 +128,15 @@ class Engine:
         self.recorder.workloads[workload].arrive(token, now)
         self.run(token)
 
+    def start_message(self, stream: int, number: int, pc: int, frame: list[int]) -> Token:
+        """Let a message come now, which runs after those already woken (rule 10)."""
+        now = self.environment.now
+        components = self.program.workloads[stream].components
+        token = Token(Request(stream, number, -1, now), pc, frame, [0.0] * (2 * len(components)))
+        self.recorder.workloads[stream].arrive(token, now)
+        self.wake(token)
+        return token
+
     def end_request(self, token: Token, outcome: int = COMPLETED) -> None:
         """Record a request that completed or failed, then let its user think (rule 3)."""
         request = token.request

@@ -59,6 +59,33 @@ class Passing:
         self._leave(token)
 
 
+class Awaiting:
+    """Where publishers are that wait for their message; the message is the mark."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def now(self) -> float:
+        """The present time."""
+        return self.engine.environment.now
+
+    def enter(self, token: Token, message: Token, component: int) -> bool:
+        """Block a publisher."""
+        message.publisher = token
+        token.at = self
+        token.since = self.engine.environment.now
+        token.component = component
+        token.mark = [message]
+        return False
+
+    def withdraw(self, token: Token) -> None:
+        """Wait no more, whatever becomes of the message."""
+        message: Token = token.mark[0]  # type: ignore[assignment]
+        message.publisher = None
+        token.waited(self.engine.environment.now)
+        token.at = None
+
+
 class Interpreter(ControlSteps):
     """Turns a Program's instructions into steps and runs tokens over them."""
 
@@ -66,6 +93,7 @@ class Interpreter(ControlSteps):
         self.engine = engine
         program = engine.program
         self.passing = Passing(engine)
+        self.awaiting = Awaiting(engine)
         self.draws = [self._sampler(draw) for draw in program.draws]
         self.balancers = [BalancerState(engine, spec) for spec in program.balancers]
         self.scalers = [ScalerState(engine, spec) for spec in program.scalers]
@@ -299,10 +327,36 @@ class Interpreter(ControlSteps):
         return step
 
     def _Publish(self, instruction: ops.Publish, following: int) -> Step:
+        stream, awaited = instruction.stream, instruction.awaited
+        engine, enter = self.engine, self.awaiting.enter
+
         def step(token: Token) -> bool:
-            message = self._child(token, instruction.target, self._own_frame(token, instruction.counter))
-            message.detached = True
+            frame = self._own_frame(token, instruction.counter)
+            if stream is None:
+                message = self._child(token, instruction.target, frame)
+                message.detached = True
+            else:
+                message = engine.start_message(stream, token.request.number, instruction.target, frame)
             token.pc = following
+            return True if awaited is None else enter(token, message, awaited)
+
+        return step
+
+    def _Acknowledge(self, instruction: ops.Acknowledge, following: int) -> Step:
+        acknowledge = self.engine.unwinder.acknowledge
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            acknowledge(token, instruction.levels)
+            return True
+
+        return step
+
+    def _IfAbandoned(self, instruction: ops.IfAbandoned, following: int) -> Step:
+        awaited_by = self.engine.unwinder.awaited_by
+
+        def step(token: Token) -> bool:
+            token.pc = instruction.target if awaited_by(token, instruction.levels) is None else following
             return True
 
         return step
@@ -407,7 +461,9 @@ class Interpreter(ControlSteps):
         def step(token: Token) -> bool:
             if token.parent is not None:
                 unwinder.branch_ended(token, token.parent)
-            elif token.detached:
+                return False
+            unwinder.acknowledge(token)
+            if token.detached:
                 token.alive = False
             else:
                 end_request(token)

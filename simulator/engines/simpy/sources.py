@@ -9,7 +9,7 @@ from simulator.distributions import Constant
 from simulator.engines.simpy.tokens import Request
 from simulator.errors import UsageError
 from simulator.program.arrivals import Arrivals
-from simulator.program.program import Draw, Users
+from simulator.program.program import Draw, Messages, Users
 from simulator.streams import Stream
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def source_of(engine: Engine, workload: int) -> Source:
     spec = engine.program.workloads[workload]
     if isinstance(spec.source, Users):
         return ClosedSource(engine, workload, spec.source)
+    if isinstance(spec.source, Messages):
+        return MessageSource()
     return OpenSource(engine, workload, spec.source)
 
 
@@ -66,6 +68,16 @@ class OpenSource:
 
     def request_ended(self, request: Request) -> None:
         """Nothing waits for an open workload's requests."""
+
+
+class MessageSource:
+    """Messages come when they are published."""
+
+    def start(self) -> None:
+        """Nothing is to be scheduled."""
+
+    def request_ended(self, request: Request) -> None:
+        """Who waits for a message is told by its token."""
 
 
 class ClosedSource:

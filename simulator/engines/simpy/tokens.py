@@ -40,12 +40,14 @@ class Token:
 
     `times` holds (wait, service) of each component in turn. `at` is where the token is blocked, None while it
     runs or is about to; `since`, `amount`, `component` and `timer` belong to that place. `refused` is the reason for
-    which a woken token is to fail, None where it goes on. Tokens are numbered as they are `created`.
+    which a woken token is to fail, None where it goes on. Tokens are numbered as they are `created`. `publisher` is who
+    waits for it.
     """
 
     __slots__ = (
         "__weakref__", "alive", "amount", "at", "branches", "component", "created", "detached", "detaches", "frame",
-        "holds", "mark", "need", "parent", "pc", "reason", "refused", "request", "scopes", "since", "timer", "times",
+        "holds", "mark", "need", "parent", "pc", "publisher", "reason", "refused", "request", "scopes", "since",
+        "timer", "times",
     )  # fmt: skip
 
     def __init__(self, request: Request, pc: int, frame: list[int], times: list[float], created: int = 0) -> None:
@@ -55,6 +57,7 @@ class Token:
         self.frame = frame
         self.times = times
         self.parent: Token | None = None
+        self.publisher: Token | None = None
         self.detached = False
         self.alive = True
         self.scopes: list[OpenScope] = []

@@ -28,9 +28,33 @@ class Unwinder:
         token.alive = False
         if token.parent is not None:
             self._branch_failed(token, token.parent)
-        elif not token.detached:
+            return False
+        self._refuse(token)
+        if not token.detached:
             self.engine.end_request(token, 1 + reason)
         return False
+
+    def acknowledge(self, message: Token, levels: int = 1) -> None:
+        """Wake the publisher so many levels up, if it waits (rule 10)."""
+        publisher = self.awaited_by(message, levels)
+        if publisher is not None:
+            publisher.at.withdraw(publisher)  # type: ignore[union-attr]
+            self.engine.wake(publisher)
+
+    @staticmethod
+    def awaited_by(message: Token, levels: int) -> Token | None:
+        """The publisher so many levels up, if it waits."""
+        publisher: Token | None = message
+        for _ in range(levels):
+            if publisher is not None:
+                publisher = publisher.publisher
+        return publisher
+
+    def _refuse(self, message: Token) -> None:
+        """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 10)."""
+        if message.publisher is not None:
+            message.publisher.refused = message.reason
+        self.acknowledge(message)
 
     def expire(self, expired: tuple[Token, OpenScope]) -> None:
         """A scope's timer has fired: interrupt the token and go on in the handler."""

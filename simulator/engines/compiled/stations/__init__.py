@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from simulator.engines.compiled import heap
-from simulator.engines.compiled.layout import PASSING, Kind
+from simulator.engines.compiled.layout import AWAITING, PASSING, Kind
 from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
 from simulator.engines.compiled.stations import batch, breaker, bucket, keyed_locks, pool, servers, sharing, station
-from simulator.engines.compiled.tokens import complete_passing, token_event
+from simulator.engines.compiled.tokens import complete_passing, stop_awaiting, token_event
 
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER, GAUGE = int(Kind.BATCH), int(Kind.BREAKER), int(Kind.GAUGE)
@@ -20,6 +20,9 @@ def withdraw(w: Record, token: int) -> None:
     if place == PASSING:
         heap.cancel(w, token_event(w, token))
         complete_passing(w, token)
+        return
+    if place == AWAITING:
+        stop_awaiting(w, token)
         return
     kind = station_at(w.stations, place).kind
     if kind == SERVERS:
