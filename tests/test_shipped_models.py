@@ -24,11 +24,20 @@ PATHS = sorted(path for path in MODELS.rglob("*.yaml") if not NO_SYSTEMS & set(p
 NAMES = [str(path.relative_to(MODELS).with_suffix("")) for path in PATHS]
 EVERY_MODEL = pytest.mark.parametrize("path", PATHS, ids=NAMES)
 REQUESTS = 3000
+pytestmark = pytest.mark.slow
 EXACT = 1e-9
 
-# Where the time without waiting that `check` says is a bound or an approximation (see `simulator.analytic.demands`),
-# as a share of it: forks of random branches take longer than the longest mean.
-NOT_EXACT = {"examples/brokers": 0.1}
+# Least and largest ratio of the simulated time without waiting to the one that `check` says, where that one is an
+# approximation: see `simulator.analytic.demands`, and what these models are of.
+APPROXIMATE = {
+    "examples/brokers": (1.0, 1.1),  # the slowest of two replicas takes longer than either on average
+    "examples/databases": (1.0, 1.1),  # the same, of the answers that a quorum needs
+    "examples/storage": (1.0, 1.6),  # the same, of the disks of an array
+    "examples/repairs": (1.0, 1.6),  # requests also meet faults, however few they are
+    "ecommerce/phase-2": (0.7, 1.0),  # the first of two, one of which is at once there where a cache hits
+    "ecommerce/phase-3": (0.7, 1.0),
+    "lab/cpu-quota-closed": (1.0, 4.5),  # a quota stops a request of more than it though nobody else is there
+}
 
 
 @cache
@@ -47,9 +56,20 @@ def saturations(facts: Any) -> dict[str, float]:
     return {**alone, "all together": facts.saturation_factor}
 
 
-def capacities(system: sim.System) -> Iterator[str]:
-    """Overrides that double one capacity each."""
+def capacities(path: Path) -> list[str]:
+    """Overrides that double one capacity each, those left out that the rest of the model does not go with."""
+    return [change for change in _capacities(load(path)) if _is_possible(path, change)]
 
+
+def _is_possible(path: Path, change: str) -> bool:
+    try:
+        load(path, change)
+    except sim.InputError:
+        return False
+    return True
+
+
+def _capacities(system: sim.System) -> Iterator[str]:
     def doubled(path: str, value: Any, unit: str = "") -> Iterator[str]:
         if value is not None:
             yield f"{path}={2 * value!r}{unit}"
@@ -72,7 +92,7 @@ def capacities(system: sim.System) -> Iterator[str]:
 @EVERY_MODEL
 def test_doubling_a_capacity_never_lowers_a_saturation_throughput(path):
     before = saturations(facts_of(path))
-    changes = list(capacities(load(path)))
+    changes = capacities(path)
     assert changes
     for change in changes:
         after = saturations(facts_of(path, change))
@@ -147,7 +167,6 @@ def alone(system: sim.System) -> sim.System:
     return system.model_copy(update={"workloads": workloads})
 
 
-@pytest.mark.slow
 @EVERY_MODEL
 def test_without_waiting_a_request_takes_the_sum_of_its_demands(path):
     system = alone(load(path))
@@ -159,12 +178,12 @@ def test_without_waiting_a_request_takes_the_sum_of_its_demands(path):
     results = sim.run(system, sim.Settings(replications=8, duration=REQUESTS / rate))
     for each in facts.workloads:
         found, expected = results.workloads[each.workload].latency_s["mean"], each.zero_load_response
-        tolerance = NOT_EXACT.get(NAMES[PATHS.index(path)], 0.005) * expected
-        assert found.low - tolerance <= expected <= found.high + tolerance, (each.workload, found, expected)
+        least, most = APPROXIMATE.get(NAMES[PATHS.index(path)], (0.995, 1.005))
+        assert found.high >= least * expected, (each.workload, found, expected)
+        assert found.low <= most * expected, (each.workload, found, expected)
         assert found.relative_half_width < 0.3
 
 
-@pytest.mark.slow
 @EVERY_MODEL
 @pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_work_is_conserved_below_and_above_saturation(path, factor):
@@ -178,7 +197,6 @@ def test_work_is_conserved_below_and_above_saturation(path, factor):
     assert completed.sum() > 0
 
 
-@pytest.mark.slow
 @EVERY_MODEL
 def test_more_of_what_saturates_first_never_lowers_the_throughput_of_an_overload(path):
     system = load(path)
@@ -188,7 +206,7 @@ def test_more_of_what_saturates_first_never_lowers_the_throughput_of_an_overload
     before = saturations(facts)
     relieving = [
         change
-        for change in capacities(system)
+        for change in capacities(path)
         if any(now > before[name] * 1.01 for name, now in saturations(facts_of(path, change)).items())
     ]
     assert relieving, f"nothing that can be doubled relieves {facts.saturated_resource}"
