@@ -500,7 +500,7 @@ def test_store_sequences():
 
 def test_cache_in_a_model():
     operations = {"op": [{"lookup": "c", "key": {"uniform": 1}, "hit": [delay(1)], "miss": [delay(2, name="load")]}]}
-    caches = {"c": {"entries": 4, "time_to_live": "2 s"}}
+    caches = {"c": {"entries": 4, "time_to_live": "2 s", "start": "cold"}}
     finished = run(operations, {"w": at(0, 1, 3, 4, 4.5, 9)}, caches=caches)
     # Inserted at 2 and renewed at 3 by the second loader; 4 and 4.5 find it fresh; 9 does not.
     assert finished.log() == [
