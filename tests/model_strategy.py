@@ -158,7 +158,6 @@ caches = st.one_of(
             "entries": st.integers(1, 6),
             "eviction": st.sampled_from(["lru", "fifo", "lfu"]),
             "start": st.sampled_from(["warm", "cold"]),
-            "single_flight": st.booleans(),
         },
         optional={
             "time_to_live": st.sampled_from([1 / 4, 1, 5]).map(seconds),
@@ -166,6 +165,11 @@ caches = st.one_of(
         },
     ),
     st.fixed_dictionaries({"hit_ratio": st.sampled_from([0.0, 0.3, 1.0])}),
+)
+# Who fetches waits for nothing that those who wait for the fetch may hold, so only delays and calls outside.
+fetched_once = st.fixed_dictionaries(
+    {"entries": st.integers(1, 3), "start": st.sampled_from(["warm", "cold"]), "single_flight": st.just(True)},
+    optional={"time_to_live": st.sampled_from([1 / 4, 1]).map(seconds)},
 )
 volumes = st.fixed_dictionaries({"disk": disks}, optional={"nic": nics, "latency": times})
 tables = st.fixed_dictionaries(
@@ -265,7 +269,7 @@ class Surroundings:
 
 def step_kinds(around, depth):
     """The kinds of step that may stand here, the simple ones twice."""
-    simple = ["compute", "delay", "lookup", "external", "fail", "pick", "forget", "query", "update"]
+    simple = ["compute", "delay", "lookup", "fetch", "external", "fail", "pick", "forget", "query", "update"]
     if "disk" in around.equipment:
         simple += ["read", "write", "fsync"]
     if "nic" in around.equipment:
@@ -296,6 +300,12 @@ def steps(draw, around, depth):
 @st.composite
 def step(draw, around, depth):
     kind = draw(st.sampled_from(step_kinds(around, depth)))
+    return draw(step_of(kind, around, depth))
+
+
+@st.composite
+def step_of(draw, kind, around, depth=0):
+    """A step of a kind."""
     inner = steps(around, depth - 1) if depth else None
     match kind:
         case "compute":
@@ -305,6 +315,9 @@ def step(draw, around, depth):
         case "lookup":
             lists = steps(around, depth - 1) if depth else st.just([])
             return {"lookup": "c", "key": draw(keys), "hit": draw(lists), "miss": draw(lists)}
+        case "fetch":
+            miss = st.lists(st.one_of(*(step_of(kind, around) for kind in ("delay", "external", "fail"))), max_size=2)
+            return {"lookup": "f", "key": draw(keys), "miss": draw(miss)}
         case "pick":
             return {"pick": KEY}
         case "forget":
@@ -510,7 +523,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         "name": "random",
         "hosts": host_specs,
         "services": services,
-        "caches": {"c": draw(caches)},
+        "caches": {"c": draw(caches), "f": draw(fetched_once)},
         "keys": {KEY: draw(drawn_keys)},
         "volumes": {"v": draw(volumes)},
         "databases": {"d": draw(databases)},

@@ -96,6 +96,14 @@ def test_a_failed_fetch_is_tried_by_the_next_in_line():
     assert finished.log() == [(0, 0, 1, "gone"), (1, 0, 2, "gone")]
 
 
+def test_a_fetch_that_looks_up_in_turn_waits_for_no_other_fetch():
+    """Two fetches, each of a key that the other is fetching, would otherwise wait for each other for ever."""
+    inner = lookup("c", ONE, delay(1))
+    operations = {"op": [lookup("c", ONE, delay(1), inner)]}
+    caches = {"c": {"entries": 1, "start": "cold", "single_flight": True}}
+    assert run(operations, {"w": at(0, 0)}, caches=caches).log() == [(0, 0, 2, OK), (1, 0, 2, OK)]
+
+
 def test_an_invalidated_key_is_fetched_again_and_one_put_in_is_not():
     read = [lookup("c", ONE, delay(1))]
     operations = {"op": read, "drop": [{"invalidate": "c", "key": ONE}], "put": [{"put": "c", "key": ONE}]}

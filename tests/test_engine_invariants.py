@@ -59,7 +59,8 @@ def check_requests_are_conserved(table, counts):
     assert counts["completed"] == outcomes[COMPLETED]
     assert counts["failed"] == outcomes[1]
     assert counts["arrived"] == len(table) == outcomes[COMPLETED] + outcomes[1] + outcomes[IN_FLIGHT]
-    assert len(set(table.number.tolist())) == len(table)
+    if not table.workload.startswith("messages."):  # these have the numbers of the requests that sent them
+        assert len(set(table.number.tolist())) == len(table)
 
 
 def check_rows_are_in_order(table):

@@ -93,6 +93,7 @@ class Lowering:
             name: host.lower(builder, name, held_for_good(system, name)) for name, host in system.hosts.items()
         }
         self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
+        self.fetches_once = False  # within a single-flight fetch, where another would invite a deadlock
         self.resources: dict[str, dict[str, Any]] = {}
         for section in RESOURCES:
             named = system.resources(section).items()

@@ -64,7 +64,8 @@ class Cache(Resource):
     start: Literal["warm", "cold"] = "warm"
     """Whether it holds at time 0 what it holds after a long time, or nothing."""
     single_flight: bool = False
-    """Whether requests that miss a key that is already being fetched wait for that, in place of fetching it too."""
+    """Whether requests that miss a key that is already being fetched wait for that, in place of fetching it too.
+    Lookups that a fetch itself makes do not wait so: two fetches would wait for each other."""
 
     @model_validator(mode="after")
     def _has_a_capacity(self) -> Self:
@@ -128,14 +129,17 @@ class LookupStep(StepPart):
         register = self.key.register(site, self.lookup)
 
         def fetch() -> None:
-            if cache.fetching is None:
+            if not once:
                 lower_steps(self.miss, site)
                 return
             builder.emit(AcquireKey(cache.fetching, site.component(f"fetch {self.lookup}"), register))
+            site.lowering.fetches_once = True
             look_up(builder, cache.place, register, lambda: lower_steps(self.miss, site), counted=False)
+            site.lowering.fetches_once = False
             builder.emit(Release())
 
-        look_up(builder, cache.place, register, fetch, lambda: self._hit(site), puts=cache.fetching is None)
+        once = cache.fetching is not None and not site.lowering.fetches_once
+        look_up(builder, cache.place, register, fetch, lambda: self._hit(site), puts=not once)
 
     def _hit(self, site: Site) -> None:
         lower_steps(self.hit, site)
