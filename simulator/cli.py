@@ -47,6 +47,9 @@ Precision = Annotated[
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="auto, simpy or compiled.")]
 Jobs = Annotated[int | None, typer.Option("-j", "--jobs", min=1, help="Processes; as many as cores if left out.")]
+SummariesOnly = Annotated[
+    bool, typer.Option("--summaries-only", help="Keep no requests: flat memory, quantiles within 0.4 %.")
+]
 Output = Annotated[Path | None, typer.Option("-o", "--output", help="Folder for results as files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")]
 
@@ -171,6 +174,7 @@ def _settings(
     precision: str | None,
     engine: str,
     jobs: int | None,
+    summaries_only: bool = False,
 ) -> Settings:
     from simulator.study.executor import available_cores, start_early
 
@@ -186,6 +190,7 @@ def _settings(
         precision=None if precision is None else _above_zero(precision, "fraction", "--precision"),
         engine=engine,
         jobs=jobs,
+        summaries_only=summaries_only,
     )
 
 
@@ -244,6 +249,7 @@ def run(
     precision: Precision = None,
     engine: EngineName = "auto",
     jobs: Jobs = None,
+    summaries_only: SummariesOnly = False,
     output: Output = None,
     as_json: Json = False,
 ) -> None:
@@ -254,7 +260,7 @@ def run(
     from simulator.study import store
     from simulator.study.run import run as simulate
 
-    settings = _settings(seed, duration, replications, precision, engine, jobs)
+    settings = _settings(seed, duration, replications, precision, engine, jobs, summaries_only)
     system = load(_model_path(model), sets or ())
     kept: list[Any] = []
     if output:
@@ -263,6 +269,8 @@ def run(
         results = simulate(system, replace(settings, progress=bar, keep=kept.append if output else None))
     if output:
         store.write(output, system, results, kept)
+        if summaries_only:
+            print("tpsim: no requests.parquet: --summaries-only keeps no requests", file=sys.stderr)
     if as_json:
         _print_json(results.to_json())
     else:
@@ -293,6 +301,7 @@ def compare(
     precision: Precision = None,
     engine: EngineName = "auto",
     jobs: Jobs = None,
+    summaries_only: SummariesOnly = False,
     as_json: Json = False,
 ) -> None:
     """Compare two settings, replication by replication under the same random numbers."""
@@ -304,7 +313,7 @@ def compare(
 
     if second is None and not to:
         raise UsageError("nothing to compare: give a second model, or a change with --to PATH=VALUE")
-    settings = _settings(seed, duration, replications, precision, engine, jobs)
+    settings = _settings(seed, duration, replications, precision, engine, jobs, summaries_only)
     first_system = load(_model_path(model), sets or ())
     second_system = load(_model_path(second or model), [*(sets or ()), *(to or ())])
     with Bar("replications") as bar:
@@ -332,6 +341,7 @@ def sweep(
     precision: Precision = None,
     engine: EngineName = "auto",
     jobs: Jobs = None,
+    summaries_only: SummariesOnly = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="A .csv or .parquet file.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -343,7 +353,7 @@ def sweep(
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
     axes = [Axis.parse(text) for text in vary]
-    settings = _settings(seed, duration, replications, precision, engine, jobs)
+    settings = _settings(seed, duration, replications, precision, engine, jobs, summaries_only)
     try:
         with Bar("points") as bar:
             points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
@@ -379,6 +389,7 @@ def capacity(
     replications: Replications = None,
     engine: EngineName = "auto",
     jobs: Jobs = None,
+    summaries_only: SummariesOnly = False,
     as_json: Json = False,
 ) -> None:
     """Find the largest load that meets the objectives."""
@@ -386,7 +397,7 @@ def capacity(
     from simulator.results.results import SCHEMA_VERSION, to_json
     from simulator.study.capacity import capacity as find_capacity
 
-    settings = _settings(seed, duration, replications, None, engine, jobs)
+    settings = _settings(seed, duration, replications, None, engine, jobs, summaries_only)
     width = _above_zero(tolerance, "fraction", "--tolerance")
     objectives = tuple(_objective(text) for text in objective or ())
     system = load(_model_path(model), sets or ())

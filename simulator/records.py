@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-FORMAT = 1
+FORMAT = 2
+WINDOWS = 200
+"""Equal steps of a run at whose ends stations and workloads are sampled."""
+CHUNK = 1 << 14
+"""Requests that are handed on at once where a run keeps no records of them."""
 COMPLETED, IN_FLIGHT = 0, -1
 
 STATION_FIELDS = (
@@ -76,12 +81,46 @@ class RequestTable:
             "outcome": self.outcome, "retries": self.retries, "wait": self.wait, "service": self.service,
         }  # fmt: skip
 
+    def chunks(self, rows: int = CHUNK) -> Iterator[RequestTable]:
+        """The table in consecutive parts of at most that many requests, one at least, without copying them."""
+        for first in range(0, max(len(self), 1), rows):
+            cut = slice(first, first + rows)
+            yield RequestTable(
+                self.workload, self.operations, self.components, self.number[cut], self.operation[cut],
+                self.arrival[cut], self.end[cut], self.outcome[cut], self.retries[cut], self.wait[cut],
+                self.service[cut],
+            )  # fmt: skip
+
+
+Consume = Callable[[int, RequestTable], None]
+"""Takes the next requests of the workload of that number, in the order of a RequestTable, those in flight with the
+last; the columns are only lent."""
+
+
+class RequestDigest:
+    """The digest of a workload's requests, the same however they are cut into chunks."""
+
+    def __init__(self) -> None:
+        self.names = b""
+        self.columns: dict[str, hashlib._Hash] = {}
+
+    def update(self, table: RequestTable) -> None:
+        """Take in the next requests."""
+        self.names = "\0".join((table.workload, *table.operations, *table.components)).encode()
+        for name, column in table.columns().items():
+            self.columns.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(column).tobytes())
+
+    def digest(self) -> bytes:
+        """SHA-256 of the names and of every column's own."""
+        return hashlib.sha256(self.names + b"".join(column.digest() for column in self.columns.values())).digest()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Records:
     """What one run (one replication) left behind.
 
-    `resources` names the resource of each station. `times` has shape (T,), `stations` (T, stations,
+    `requests` is empty where they were handed on instead of kept; `request_digests` then has what the digest needs to
+    know of them. `resources` names the resource of each station. `times` has shape (T,), `stations` (T, stations,
     STATION_FIELDS) and `workloads` (T, workloads, WORKLOAD_FIELDS): cumulated from time 0, sampled at `times`,
     the first row at 0 and the last at `duration`.
     """
@@ -95,14 +134,28 @@ class Records:
     times: Floats
     stations: Floats
     workloads: Floats
+    request_digests: tuple[bytes, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 of every column; the engine's name is left out, for engines must agree."""
         digest = hashlib.sha256(f"tpsim {FORMAT} {self.seed} {self.replication} {self.duration!r}".encode())
-        for table in self.requests:
-            digest.update("\0".join((table.workload, *table.operations, *table.components)).encode())
-            for column in table.columns().values():
-                digest.update(np.ascontiguousarray(column).tobytes())
+        for requests in self.request_digests or map(_digest_of, self.requests):
+            digest.update(requests)
         for samples in (self.times, self.stations, self.workloads):
             digest.update(np.ascontiguousarray(samples).tobytes())
         return digest.hexdigest()
+
+
+def _digest_of(table: RequestTable) -> bytes:
+    digest = RequestDigest()
+    for chunk in table.chunks():
+        digest.update(chunk)
+    return digest.digest()
+
+
+def sampling_times(duration: float, windows: int = WINDOWS) -> Floats:
+    """When every engine samples, shape (windows + 1,), in seconds: step added to step, and at last the end."""
+    steps = np.full(windows, duration / windows)
+    steps[0] = 0.0
+    times: Floats = np.append(np.cumsum(steps), duration)
+    return times

@@ -239,7 +239,7 @@ def test_a_defect_says_so_without_a_traceback(tpsim, monkeypatch):
     def fail(*_):
         raise RuntimeError("the sky is falling")
 
-    monkeypatch.setattr("simulator.study.run.check", fail)
+    monkeypatch.setattr("simulator.study.run.reduce", fail)
     outcome = tpsim(*VERBS["run"])
     assert outcome.code == 1
     assert outcome.err.count("\n") == 1
@@ -253,7 +253,7 @@ def test_want_of_memory_says_so(tpsim, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr("simulator.study.run.check", fail)
+    monkeypatch.setattr("simulator.study.run.reduce", fail)
     outcome = tpsim(*VERBS["run"])
     assert outcome.code == 1
     assert outcome.err.startswith("tpsim: out of memory")

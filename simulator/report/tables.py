@@ -99,6 +99,8 @@ def _what_was_run(results: Results) -> Iterable[tuple[str, str]]:
     yield "simulated", f"{_counted(results.replications, 'replication')} of {each}"
     yield "warm-up", f"{units.show(results.warm_up_s, 'duration')} of each left out"
     yield "seed", f"{results.seed}, engine {results.engine}"
+    if results.quantile_relative_error > 0.0:
+        yield "quantiles", f"within {results.quantile_relative_error:.2%} of the requests', of which none is kept"
 
 
 def _workload(name: str, workload: WorkloadResult, confidence: float, latency: str = "latency") -> Table:

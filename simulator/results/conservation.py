@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simulator.errors import ConservationError
@@ -15,31 +17,28 @@ BUSY_AREA, DELIVERED = FIELD["busy_area"], FIELD["delivered"]
 COUNT = {name: index for index, name in enumerate(WORKLOAD_FIELDS)}
 
 
-def check(records: Records, program: Program) -> None:
-    """Raise ConservationError where the records break flow balance, Little's law or the utilisation law."""
-    for index, table in enumerate(records.requests):
-        _check_workload(table, records.workloads[-1, index], records.duration)
-    for station, fields in zip(program.stations, records.stations[-1], strict=True):
-        inside = 0.0 if isinstance(station, Store) else fields[FIELD["present"]]
-        _check_flow(station.resource, fields, inside)
-        if isinstance(station, Servers | Sharing | Batch | External):
-            _agree(f"{station.resource}: utilisation law", float(fields[BUSY_AREA]), float(fields[DELIVERED]))
+class Tally:
+    """What the laws need to know of a workload's requests, summed up chunk by chunk."""
+
+    def __init__(self, workload: str) -> None:
+        self.workload = workload
+        self.arrived = self.completed = self.failed = 0
+        self.sojourn = 0.0
+
+    def add(self, requests: RequestTable, duration: float) -> None:
+        """Take in the next requests; raises ConservationError where the components of one do not add up."""
+        completed = int(np.count_nonzero(requests.outcome == COMPLETED))
+        in_flight = int(np.count_nonzero(requests.outcome == IN_FLIGHT))
+        self.arrived += len(requests)
+        self.completed += completed
+        self.failed += len(requests) - completed - in_flight
+        end = np.where(requests.outcome == IN_FLIGHT, duration, requests.end)
+        self.sojourn += float(np.sum(end - requests.arrival))
+        _check_components(requests)
 
 
-def _check_workload(table: RequestTable, counts: np.ndarray[tuple[int], np.dtype[np.float64]], duration: float) -> None:
-    completed = int(np.count_nonzero(table.outcome == COMPLETED))
-    in_flight = int(np.count_nonzero(table.outcome == IN_FLIGHT))
-    failed = len(table) - completed - in_flight
-    counted = tuple(int(counts[COUNT[name]]) for name in ("arrived", "completed", "failed"))
-    if counted != (len(table), completed, failed):
-        raise ConservationError(
-            f"{table.workload}: {counted[0]} arrived, {counted[1]} completed, {counted[2]} failed, "
-            f"but the records hold {len(table)}, {completed}, {failed}"
-        )
-    end = np.where(table.outcome == IN_FLIGHT, duration, table.end)
-    sojourn = float(np.sum(end - table.arrival))
-    _agree(f"{table.workload}: Little's law", float(counts[COUNT["population_area"]]), sojourn)
-    ended = table.outcome != IN_FLIGHT
+def _check_components(table: RequestTable) -> None:
+    ended = slice(np.count_nonzero(table.outcome != IN_FLIGHT))
     parts = table.wait[ended].sum(axis=1) + table.service[ended].sum(axis=1)
     whole = (table.end - table.arrival)[ended]
     wrong = np.abs(parts - whole) > TOLERANCE * (1e-3 + whole)
@@ -48,6 +47,36 @@ def _check_workload(table: RequestTable, counts: np.ndarray[tuple[int], np.dtype
         raise ConservationError(
             f"{table.workload}: components of a request add up to {parts[row]!r} s, its time is {whole[row]!r} s"
         )
+
+
+def check(records: Records, program: Program) -> None:
+    """Raise ConservationError where records that keep their requests break a law."""
+    tallies = [Tally(spec.name) for spec in program.workloads]
+    for tally, table in zip(tallies, records.requests, strict=True):
+        tally.add(table, records.duration)
+    check_tallies(tallies, records, program)
+
+
+def check_tallies(tallies: Sequence[Tally], records: Records, program: Program) -> None:
+    """Raise ConservationError where a run breaks flow balance, Little's law or the utilisation law."""
+    for tally, counts in zip(tallies, records.workloads[-1], strict=True):
+        _check_workload(tally, counts)
+    for station, fields in zip(program.stations, records.stations[-1], strict=True):
+        inside = 0.0 if isinstance(station, Store) else fields[FIELD["present"]]
+        _check_flow(station.resource, fields, inside)
+        if isinstance(station, Servers | Sharing | Batch | External):
+            _agree(f"{station.resource}: utilisation law", float(fields[BUSY_AREA]), float(fields[DELIVERED]))
+
+
+def _check_workload(tally: Tally, counts: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+    counted = tuple(int(counts[COUNT[name]]) for name in ("arrived", "completed", "failed"))
+    recorded = tally.arrived, tally.completed, tally.failed
+    if counted != recorded:
+        raise ConservationError(
+            f"{tally.workload}: {counted[0]} arrived, {counted[1]} completed, {counted[2]} failed, "
+            f"but the records hold {recorded[0]}, {recorded[1]}, {recorded[2]}"
+        )
+    _agree(f"{tally.workload}: Little's law", float(counts[COUNT["population_area"]]), tally.sojourn)
 
 
 def _check_flow(resource: str, fields: np.ndarray[tuple[int], np.dtype[np.float64]], inside: float) -> None:

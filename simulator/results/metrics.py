@@ -10,6 +10,7 @@ from simulator.errors import UsageError
 from simulator.model.objective import Metric
 from simulator.program.program import Program
 from simulator.program.stations import capacity_of
+from simulator.results.latencies import joined
 from simulator.results.results import Results
 from simulator.results.section import Section
 from simulator.results.statistics import (
@@ -35,7 +36,7 @@ def statistic(metric: Metric, sections: Sequence[Section], program: Program) -> 
         return error_rate(sections, workloads)
     if metric.name == "utilization":
         return busiest(sections, program)[1]
-    samples = [np.concatenate(parts) for parts in zip(*(latencies(sections, w) for w in workloads), strict=True)]
+    samples = [joined(parts) for parts in zip(*(latencies(sections, w) for w in workloads), strict=True)]
     return mean_of(samples) if metric.quantile is None else quantile_of(samples, metric.quantile)
 
 

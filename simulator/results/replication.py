@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.program.program import Program
-from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable
-from simulator.results.warm_up import mser5
-
-Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class OperationSeries:
-    """Response times (s) of one operation's completed requests in order of ending; `before` counts them by tick."""
-
-    response_times: Floats
-    before: Counts
+from simulator.program.program import Program, Workload
+from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable, sampling_times
+from simulator.results.conservation import Tally, check_tallies
+from simulator.results.latencies import Counts, ExactCollector, LatencySeries, SketchCollector
+from simulator.results.warm_up import Transient
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,11 +20,11 @@ class WorkloadSeries:
     """One workload, cumulated up to each of T sampling times (ticks).
 
     `samples` has shape (T, WORKLOAD_FIELDS), `failures` (T, reasons), `retries` (T,); `wait` and `service` (T,
-    components) are sums over completed requests (s).
+    components) are sums over completed requests (s). `operations` are the response times of completed requests.
     """
 
     samples: Floats
-    operations: tuple[OperationSeries, ...]
+    operations: tuple[LatencySeries, ...]
     failures: Floats
     retries: Floats
     wait: Floats
@@ -60,65 +52,126 @@ class Replication:
     transient_found: bool
 
 
+class Reduction:
+    """Takes the requests of one replication as they end, checks them, and sums them up.
+
+    With `sketched`, response times are counted in bins, so that memory does not grow with the number of requests;
+    otherwise they are kept. The laws hold for every workload; those that are in the background are not summed up.
+    """
+
+    def __init__(self, program: Program, duration: float, sketched: bool = False) -> None:
+        self.program = program
+        self.duration = duration
+        times, reasons = sampling_times(duration), len(program.reasons)
+        reported = len(program.senders) + len(program.streams)
+        self.tallies = [Tally(spec.name) for spec in program.workloads]
+        self.sums = [_Sums(spec, times, reasons, sketched) for spec in program.workloads[:reported]]
+
+    def take(self, workload: int, requests: RequestTable) -> None:
+        """Take the next requests of a workload; raises ConservationError."""
+        self.tallies[workload].add(requests, self.duration)
+        if workload < len(self.sums):
+            self.sums[workload].add(requests)
+
+    def replication(self, records: Records) -> Replication:
+        """The replication, once all requests are taken; raises ConservationError where it breaks a law."""
+        check_tallies(self.tallies, records, self.program)
+        transients = [sums.transient.length() for sums in self.sums]
+        return Replication(
+            seed=records.seed,
+            number=records.replication,
+            engine=records.engine,
+            digest=records.digest(),
+            requests=sum(self.tallies[number].arrived for number in self.program.senders),
+            duration=records.duration,
+            times=records.times,
+            stations=records.stations,
+            workloads=tuple(sums.series(records.workloads[:, index]) for index, sums in enumerate(self.sums)),
+            transient=max((length for length, _ in transients), default=0.0),
+            transient_found=all(found for _, found in transients),
+        )
+
+
 def reduce(records: Records, program: Program) -> Replication:
-    """Reduce the records of one replication."""
-    reported = records.requests[: len(program.senders) + len(program.streams)]
-    transient, found = _transient(reported)
-    return Replication(
-        seed=records.seed,
-        number=records.replication,
-        engine=records.engine,
-        digest=records.digest(),
-        requests=sum(len(records.requests[number]) for number in program.senders),
-        duration=records.duration,
-        times=records.times,
-        stations=records.stations,
-        workloads=tuple(_series(records, table, index, len(program.reasons)) for index, table in enumerate(reported)),
-        transient=transient,
-        transient_found=found,
-    )
+    """Check and reduce the records of one replication that keep their requests; raises ConservationError."""
+    reduction = Reduction(program, records.duration)
+    for index, table in enumerate(records.requests):
+        for chunk in table.chunks():
+            reduction.take(index, chunk)
+    return reduction.replication(records)
 
 
-def _transient(tables: tuple[RequestTable, ...]) -> tuple[float, bool]:
-    """The longest transient over the workloads, of response times in order of ending."""
-    lengths, found = [0.0], True
-    for table in tables:
-        done = table.outcome == COMPLETED
-        if done.any():
-            cut = mser5(table.end[done] - table.arrival[done])
-            found &= cut.found
-            lengths.append(float(table.end[done][cut.truncate]) if cut.truncate else 0.0)
-    return max(lengths), found
+class _Sums:
+    """One workload, summed up by tick: those of tick k ended between sampling times k - 1 and k.
+
+    Every sum goes on request by request, so that it is the same to the last bit however requests are cut into chunks.
+    """
+
+    def __init__(self, spec: Workload, times: Floats, reasons: int, sketched: bool) -> None:
+        ticks, collector = len(times), SketchCollector if sketched else ExactCollector
+        self.times = times
+        self.latencies: list[SketchCollector | ExactCollector] = [collector(ticks) for _ in spec.entries]
+        self.totals = np.zeros((ticks, len(spec.entries)))
+        self.failures = np.zeros((ticks, reasons))
+        self.retries = np.zeros((ticks, 1))
+        self.wait, self.service = (np.zeros((ticks, len(spec.components))) for _ in range(2))
+        self.transient = Transient()
+
+    def add(self, requests: RequestTable) -> None:
+        """Add the next requests."""
+        ended = slice(np.count_nonzero(requests.outcome != IN_FLIGHT))
+        tick = self._ticks(requests.end[ended])
+        _add(self.retries, tick, requests.retries[ended, None])
+        done = requests.outcome[ended] == COMPLETED
+        if done.all():
+            self._add_completed(requests, ended, tick)
+        else:
+            np.add.at(self.failures, (tick[~done], requests.outcome[ended][~done] - 1), 1.0)
+            self._add_completed(requests, np.flatnonzero(done), tick[done])
+
+    def _ticks(self, ends: Floats) -> Counts:
+        """The tick of every request, from their ends in order."""
+        before = np.searchsorted(ends, self.times, side="left")
+        return np.repeat(np.arange(len(self.times)), np.diff(before, prepend=0))
+
+    def _add_completed(self, requests: RequestTable, chosen: slice | Counts, tick: Counts) -> None:
+        ends = requests.end[chosen]
+        times = ends - requests.arrival[chosen]
+        _add(self.wait, tick, requests.wait[chosen])
+        _add(self.service, tick, requests.service[chosen])
+        self.transient.add(times, ends)
+        if len(self.latencies) == 1:
+            self._add_operation(0, tick, times)
+            return
+        operations = requests.operation[chosen]
+        for operation in range(len(self.latencies)):
+            own = operations == operation
+            self._add_operation(operation, tick[own], times[own])
+
+    def _add_operation(self, operation: int, tick: Counts, times: Floats) -> None:
+        _add(self.totals[:, operation : operation + 1], tick, times[:, None])
+        self.latencies[operation].add(tick, times)
+
+    def series(self, samples: Floats) -> WorkloadSeries:
+        """The sums, cumulated."""
+        return WorkloadSeries(
+            samples=samples,
+            operations=tuple(
+                collector.series(np.ascontiguousarray(totals))
+                for collector, totals in zip(self.latencies, self.totals.T, strict=True)
+            ),
+            failures=np.cumsum(self.failures, axis=0),
+            retries=np.cumsum(self.retries[:, 0]),
+            wait=np.cumsum(self.wait, axis=0),
+            service=np.cumsum(self.service, axis=0),
+        )
 
 
-def _series(records: Records, table: RequestTable, index: int, reasons: int) -> WorkloadSeries:
-    ended = table.outcome != IN_FLIGHT
-    tick = np.searchsorted(records.times, table.end[ended], side="right")
-    done = table.outcome[ended] == COMPLETED
-    ticks = len(records.times)
-    failed = np.zeros((ticks + 1, reasons))
-    np.add.at(failed, (tick[~done], table.outcome[ended][~done] - 1), 1.0)
-    return WorkloadSeries(
-        samples=records.workloads[:, index],
-        operations=tuple(_operations(table, records.times)),
-        failures=np.cumsum(failed, axis=0)[:ticks],
-        retries=_cumulated(tick, table.retries[ended][:, None].astype(float), ticks)[:, 0],
-        wait=_cumulated(tick[done], table.wait[ended][done], ticks),
-        service=_cumulated(tick[done], table.service[ended][done], ticks),
-    )
-
-
-def _cumulated(tick: Counts, values: Floats, ticks: int) -> Floats:
-    """Sums of rows of `values` that fall before each tick, shape (ticks, columns)."""
-    columns = [np.bincount(tick, weights=column, minlength=ticks + 1) for column in values.T]
-    stacked: Floats = np.stack(columns, axis=1) if columns else np.zeros((ticks + 1, 0))
-    cumulated: Floats = np.cumsum(stacked, axis=0)
-    return cumulated[:ticks]
-
-
-def _operations(table: RequestTable, times: Floats) -> Iterator[OperationSeries]:
-    done = table.outcome == COMPLETED
-    end, response = table.end[done], table.end[done] - table.arrival[done]
-    for operation in range(len(table.operations)):
-        own = table.operation[done] == operation
-        yield OperationSeries(response[own], np.searchsorted(end[own], times, side="left"))
+def _add(sums: Floats, tick: Counts, values: NDArray[Any]) -> None:
+    """Add rows of `values` to the rows of `sums` that their ticks say, one after the other."""
+    if not len(tick):
+        return
+    first, last = int(tick[0]), int(tick[-1]) + 1
+    places = np.concatenate([np.arange(last - first), tick - first])
+    for column, added in zip(sums.T, values.T, strict=True):
+        column[first:last] = np.bincount(places, weights=np.concatenate([column[first:last], added]))

@@ -110,7 +110,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that a simulation says; see the design of `tpsim run --json`."""
+    """All that a simulation says; see the design of `tpsim run --json`.
+
+    A quantile is off by at most the share `quantile_relative_error`, which its interval includes: 0 unless only
+    summaries were kept.
+    """
 
     model: str
     seed: int
@@ -121,6 +125,7 @@ class Results:
     warm_up_s: float
     requests: int
     digest: str
+    quantile_relative_error: float
     workloads: Mapping[str, WorkloadResult]
     messages: Mapping[str, WorkloadResult]
     resources: Mapping[str, ResourceResult]

@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS, Floats
+from simulator.results.latencies import Latencies
 from simulator.results.replication import Replication, WorkloadSeries
 from simulator.results.trend import growth
 from simulator.streams import Streams
@@ -22,13 +23,13 @@ BATCHES = 20
 class WorkloadSection:
     """One workload in one section.
 
-    `latencies` holds, per operation, the response times (s) of requests that completed in the section; `failures`
+    `latencies` has, per operation, the response times (s) of requests that completed in the section; `failures`
     counts the failed ones by reason; `wait` and `service` are sums over the completed requests, by component.
     `growth` is the slope of the number in flight, per second.
     """
 
     arrived: int
-    latencies: tuple[Floats, ...]
+    latencies: tuple[Latencies, ...]
     failures: tuple[int, ...]
     retries: int
     wait: Floats
@@ -39,7 +40,7 @@ class WorkloadSection:
     @property
     def completed(self) -> int:
         """Requests that completed in the section."""
-        return sum(len(latencies) for latencies in self.latencies)
+        return sum(latencies.count for latencies in self.latencies)
 
     @property
     def failed(self) -> int:
@@ -125,10 +126,7 @@ def _workload(series: WorkloadSeries, times: Floats, start: int, stop: int) -> W
     failures = series.failures[stop] - series.failures[start]
     return WorkloadSection(
         arrived=int(grown[ARRIVED]),
-        latencies=tuple(
-            operation.response_times[operation.before[start] : operation.before[stop]]
-            for operation in series.operations
-        ),
+        latencies=tuple(operation.between(start, stop) for operation in series.operations),
         failures=tuple(int(count) for count in failures),
         retries=int(series.retries[stop] - series.retries[start]),
         wait=series.wait[stop] - series.wait[start],

@@ -12,6 +12,7 @@ from simulator.program.program import Program
 from simulator.program.stations import capacity_of
 from simulator.records import Floats
 from simulator.results.estimate import Estimate, proportion_interval, sectioned
+from simulator.results.latencies import Latencies, joined
 from simulator.results.section import Section, station_field
 
 LEAST_BEYOND_QUANTILE = 10
@@ -22,13 +23,14 @@ class Statistic:
     """A statistic of all sections pooled and of each alone, shape (sections,).
 
     No statistic here is below 0; `most` is its upper bound. A share of `trials` of which none has happened still has
-    an interval.
+    an interval. What every number may be off by, as a share (`relative_error`), is within the interval.
     """
 
     pooled: float
     sections: Floats
     most: float = float("inf")
     trials: int = 0
+    relative_error: float = 0.0
 
     def estimate(self, confidence: float) -> Estimate:
         """With its sectioning interval, kept within what is possible; Clopper and Pearson's where all shares are 0."""
@@ -37,7 +39,8 @@ class Statistic:
         found = sectioned(self.pooled, self.sections, confidence)
         if math.isnan(found.low):
             return found
-        return replace(found, low=max(found.low, 0.0), high=max(min(found.high, self.most), found.value))
+        low, high = found.low / (1.0 + self.relative_error), found.high / (1.0 - self.relative_error)
+        return replace(found, low=max(low, 0.0), high=max(min(high, self.most), found.value))
 
 
 def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Statistic:
@@ -52,30 +55,25 @@ def per_second(sections: Sequence[Section], count: Callable[[Section], float]) -
     return ratio([count(section) for section in sections], [section.length for section in sections])
 
 
-def mean_of(samples: Sequence[Floats]) -> Statistic:
-    """The mean of all values."""
-    return ratio([float(values.sum()) for values in samples], [float(len(values)) for values in samples])
+def mean_of(samples: Sequence[Latencies]) -> Statistic:
+    """The mean of all response times."""
+    return ratio([each.total for each in samples], [float(each.count) for each in samples])
 
 
-def quantile_of(samples: Sequence[Floats], share: float) -> Statistic:
-    """The quantile of all values; NaN where fewer than ten lie beyond it, which would make it a guess."""
-    pooled = np.concatenate(list(samples)) if samples else np.empty(0)
-    if len(pooled) * min(share, 1.0 - share) < LEAST_BEYOND_QUANTILE:
+def quantile_of(samples: Sequence[Latencies], share: float) -> Statistic:
+    """The quantile of all response times; NaN where fewer than ten lie beyond it, which would make it a guess."""
+    if sum(each.count for each in samples) * min(share, 1.0 - share) < LEAST_BEYOND_QUANTILE:
         return Statistic(float("nan"), np.full(len(samples), np.nan))
-    each = [_quantile(values, share) for values in samples]
-    return Statistic(_quantile(pooled, share), np.array(each))
+    pooled, sections = joined(samples).quantile(share), [each.quantile(share) for each in samples]
+    return Statistic(pooled, np.array(sections), relative_error=max(each.relative_error for each in samples))
 
 
-def _quantile(values: Floats, share: float) -> float:
-    return float(np.quantile(values, share)) if len(values) else float("nan")
-
-
-def latencies(sections: Sequence[Section], workload: int, operation: int | None = None) -> list[Floats]:
+def latencies(sections: Sequence[Section], workload: int, operation: int | None = None) -> list[Latencies]:
     """Response times (s) of a workload's completed requests in each section, of one operation or of all."""
     chosen = []
     for section in sections:
         by_operation = section.workloads[workload].latencies
-        chosen.append(np.concatenate(by_operation) if operation is None else by_operation[operation])
+        chosen.append(joined(by_operation) if operation is None else by_operation[operation])
     return chosen
 
 

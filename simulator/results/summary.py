@@ -14,6 +14,7 @@ from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
+from simulator.results.latencies import Latencies
 from simulator.results.metrics import MESSAGES, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
@@ -86,6 +87,7 @@ class Summary:
             warm_up_s=self._warm_up(),
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
+            quantile_relative_error=self._quantile_relative_error(),
             workloads=workloads,
             messages={name.removeprefix(MESSAGES): result for name, result in messages.items()},
             resources={
@@ -102,6 +104,10 @@ class Summary:
             replicas={name: self._estimate(found) for name, found in self._replicas().items()},
             warnings=tuple(self._warnings()),
         )
+
+    def _quantile_relative_error(self) -> float:
+        every = (each for section in self.sections for workload in section.workloads for each in workload.latencies)
+        return max((each.relative_error for each in every), default=0.0)
 
     def _estimate(self, of: Statistic) -> Estimate:
         return of.estimate(self.confidence)
@@ -132,7 +138,7 @@ class Summary:
             },
         )
 
-    def _latencies(self, samples: list[np.ndarray[tuple[int], np.dtype[np.float64]]]) -> dict[str, Estimate]:
+    def _latencies(self, samples: list[Latencies]) -> dict[str, Estimate]:
         found = {"mean": self._estimate(mean_of(samples))}
         for name, share in QUANTILES.items():
             found[name] = self._estimate(quantile_of(samples, share))
@@ -140,7 +146,7 @@ class Summary:
 
     def _operation(self, workload: int, operation: int, stable: bool) -> OperationResult:
         samples = latencies(self.sections, workload, operation)
-        counts = [float(len(values)) for values in samples]
+        counts = [float(each.count) for each in samples]
         rate = ratio(counts, [section.length for section in self.sections])
         return OperationResult(self._estimate(rate), self._latencies(samples) if stable else None)
 

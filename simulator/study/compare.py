@@ -96,16 +96,21 @@ def _of_workload(
 
 
 def _difference(one: Experiment, other: Experiment, metric: Metric) -> Difference:
+    """The paired difference, its intervals widened by what sketched quantiles may be off by."""
     confidence = one.system.run.confidence
     first = statistic(metric, one.sections, one.program)
     second = statistic(metric, other.sections, other.program)
+    difference = _without_rounding(paired_difference(first.sections, second.sections, confidence), first.pooled)
+    ratio = paired_ratio(first.sections, second.sections, confidence)
+    error = max(first.relative_error, second.relative_error)
+    off, factor = error * (first.pooled + second.pooled), (1.0 + error) / (1.0 - error)
     return Difference(
         metric=metric.name,
         dimension=metric.dimension,
         first=first.estimate(confidence),
         second=second.estimate(confidence),
-        difference=_without_rounding(paired_difference(first.sections, second.sections, confidence), first.pooled),
-        ratio=paired_ratio(first.sections, second.sections, confidence),
+        difference=replace(difference, low=difference.low - off, high=difference.high + off) if error else difference,
+        ratio=replace(ratio, low=ratio.low / factor, high=ratio.high * factor),
     )
 
 

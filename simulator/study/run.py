@@ -14,8 +14,7 @@ from simulator.model.lowering import lower
 from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.records import Records
-from simulator.results.conservation import check
-from simulator.results.replication import Replication, reduce
+from simulator.results.replication import Reduction, Replication, reduce
 from simulator.results.results import Results
 from simulator.results.section import Section, sections_of
 from simulator.results.summary import Summary
@@ -30,7 +29,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How to simulate; None leaves it to the model's `run` section. `keep` receives each replication's Records."""
+    """How to simulate; None leaves it to the model's `run` section. `keep` receives each replication's Records.
+
+    With `summaries_only` no request is kept, in the Records neither: memory does not grow with the number of requests,
+    and quantiles have a small error that their intervals include (`Results.quantile_relative_error`).
+    """
 
     seed: int | None = None
     duration: float | None = None
@@ -41,6 +44,7 @@ class Settings:
     processes: Mapping[str, Callable[[Any], Any]] | None = None
     progress: Progress | None = None
     keep: Callable[[Records], None] | None = None
+    summaries_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +58,23 @@ class Task:
     engine: str
     keep: bool
     processes: Mapping[str, Callable[[Any], Any]] | None = None
+    summaries_only: bool = False
 
 
 def replicate(task: Task) -> tuple[Replication, Records | None]:
     """Run one replication, check that it conserved everything, and reduce it."""
-    records = simulate(task.program, task.duration, task.seed, task.replication, task.engine, processes=task.processes)
-    check(records, task.program)
-    return reduce(records, task.program), records if task.keep else None
+    reduction = Reduction(task.program, task.duration, sketched=True) if task.summaries_only else None
+    records = simulate(
+        task.program,
+        task.duration,
+        task.seed,
+        task.replication,
+        task.engine,
+        processes=task.processes,
+        consume=None if reduction is None else reduction.take,
+    )
+    reduced = reduce(records, task.program) if reduction is None else reduction.replication(records)
+    return reduced, records if task.keep else None
 
 
 class Experiment:
@@ -95,7 +109,16 @@ class Experiment:
         """Run replications until there are `count`."""
         settings, keep = self.settings, self.settings.keep is not None
         tasks = [
-            Task(self.program, self.duration, self.seed, number, settings.engine, keep, settings.processes)
+            Task(
+                self.program,
+                self.duration,
+                self.seed,
+                number,
+                settings.engine,
+                keep,
+                settings.processes,
+                settings.summaries_only,
+            )
             for number in range(len(self.replications), count)
         ]
         jobs = 1 if settings.processes else settings.jobs

@@ -35,6 +35,7 @@ def probe(directory: Path) -> None:
 def write(directory: Path, system: System, results: Results, records: Sequence[Records]) -> None:
     """Write run.json, model.yaml, requests.parquet, levels.parquet and summary.json into a folder.
 
+    Records that keep no requests have no requests.parquet, nor does that of an earlier run stay in the folder.
     Everything is written beside the folder first, so a full disk or an interrupt leaves what was there before.
     Raises OSError.
     """
@@ -46,9 +47,12 @@ def write(directory: Path, system: System, results: Results, records: Sequence[R
         _write_json(scratch / "run.json", {"schema_version": summary["schema_version"], **inputs, **timing})
         (scratch / "model.yaml").write_text(dump(system), encoding="utf-8")
         _write_json(scratch / "summary.json", summary)
-        _write_parquet(scratch / "requests.parquet", requests_table(records))
+        if keeps_requests := any(each.requests for each in records):
+            _write_parquet(scratch / "requests.parquet", requests_table(records))
         _write_parquet(scratch / "levels.parquet", levels_table(records))
         _move(scratch, directory)
+        if not keeps_requests:
+            (directory / "requests.parquet").unlink(missing_ok=True)
 
 
 @contextmanager

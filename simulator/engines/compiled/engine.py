@@ -13,7 +13,7 @@ from simulator.engines.compiled.requests import MOST_STARTS_AT_ONCE
 from simulator.engines.compiled.state import Memory, Sizes
 from simulator.errors import UsageError
 from simulator.program.program import Program
-from simulator.records import Records
+from simulator.records import WINDOWS, Consume, Records
 from simulator.streams import Streams
 
 __all__ = ["MOST_STARTS_AT_ONCE", "simulate"]
@@ -24,17 +24,19 @@ def simulate(
     duration: float,
     seed: int,
     replication: int = 0,
-    windows: int = 200,
+    windows: int = WINDOWS,
     sizes: Sizes | None = None,
+    consume: Consume | None = None,
 ) -> Records:
     """Run a Program for `duration` seconds and return its Records, equal to the SimPy engine's.
 
+    Where there is something to `consume` requests, they go there and not into the Records.
     Raises `UsageError` for a Program with a user's own process, and where time stands still.
     """
     if program.has_processes:
         raise UsageError("the compiled engine runs no process of your own: use the engine simpy")
     sizes = sizes or Sizes()
-    memory = Memory(program, Streams(seed, replication), duration, windows, sizes)
+    memory = Memory(program, Streams(seed, replication), duration, windows, sizes, consume)
     _run(memory, sizes.budget)
     return _records(memory, seed, replication, duration)
 

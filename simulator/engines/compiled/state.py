@@ -15,7 +15,7 @@ from simulator.engines.compiled.encode import Tables, encode
 from simulator.engines.compiled.layout import NONE
 from simulator.program.program import Messages, Program, Users, Workload
 from simulator.program.stations import KeyedLocks, Store
-from simulator.records import IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, RequestTable
+from simulator.records import CHUNK, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, Consume, RequestTable
 from simulator.streams import Stream, Streams
 
 Array = NDArray[Any]
@@ -83,9 +83,18 @@ class Columns:
 class Memory:
     """All arrays of a run, and the world record with their addresses."""
 
-    def __init__(self, program: Program, streams: Streams, duration: float, windows: int, sizes: Sizes) -> None:
+    def __init__(
+        self,
+        program: Program,
+        streams: Streams,
+        duration: float,
+        windows: int,
+        sizes: Sizes,
+        consume: Consume | None = None,
+    ) -> None:
         self.program = program
         self.sizes = sizes
+        self.consume = consume
         self.tables: Tables = encode(program)
         self.world = np.zeros(1, layout.WORLD)
         self.w = self.world[0]
@@ -115,7 +124,9 @@ class Memory:
         return bits
 
     def _expected_rows(self, spec: Workload, duration: float) -> int:
-        """The requests that an open workload is expected to make, and some more."""
+        """The requests that an open workload is expected to make, and some more; a chunk, where they are handed on."""
+        if self.consume is not None and self.sizes.rows >= FEW_ROWS:
+            return CHUNK
         if isinstance(spec.source, Users | Messages) or self.sizes.rows < FEW_ROWS:
             return self.sizes.rows
         expected = spec.source.mean_rate * duration
@@ -304,11 +315,15 @@ class Memory:
         self.grow_locks(2 * len(self.arrays["locks"]))
 
     def more_rows(self) -> None:
-        """More rows for the workload whose columns are full."""
+        """More rows for the workload whose columns are full: new ones, or those whose requests are handed on."""
         workload = int(self.w["full"])
-        columns = self.columns[workload]
-        columns.grow(columns.rows + max(columns.rows // 2, min(columns.rows, 1 << 20)))
-        columns.write_in(self.tables.workloads[workload])
+        columns, record = self.columns[workload], self.tables.workloads[workload]
+        if self.consume is None:
+            columns.grow(columns.rows + max(columns.rows // 2, min(columns.rows, 1 << 20)))
+        else:
+            self.consume(workload, self._table_of(workload))
+            record["rows"] = 0
+        columns.write_in(record)
         self.w["full"] = NONE
 
     def more_draws(self) -> None:
@@ -370,10 +385,20 @@ class Memory:
         self.w["events"] = self.w["order"] = len(times)
 
     def request_tables(self) -> tuple[RequestTable, ...]:
-        """The requests of every workload: those that ended, then those in flight, in order of arrival."""
-        return tuple(self._request_table(number) for number in range(len(self.program.workloads)))
+        """The requests of every workload: those that ended, then those in flight, in order of arrival.
 
-    def _request_table(self, workload: int) -> RequestTable:
+        None where they are handed on, of which this is the last time.
+        """
+        for number in range(len(self.program.workloads)):
+            self._write_in_flight(number)
+        tables = tuple(map(self._table_of, range(len(self.program.workloads))))
+        if self.consume is None:
+            return tables
+        for number, table in enumerate(tables):
+            self.consume(number, table)
+        return ()
+
+    def _write_in_flight(self, workload: int) -> None:
         spec, record, columns = (
             self.program.workloads[workload],
             self.tables.workloads[workload],
@@ -396,6 +421,10 @@ class Memory:
         size, width = int(self.w["times_size"]), 2 * len(spec.components)
         times = self.arrays["times"][np.asarray(live, dtype=np.int64)[:, None] * size + np.arange(width)]
         arrays["waits"][rows:], arrays["services"][rows:] = times[:, 0::2], times[:, 1::2]
+
+    def _table_of(self, workload: int) -> RequestTable:
+        """The columns of a workload as they are."""
+        spec, arrays = self.program.workloads[workload], self.columns[workload].arrays
         return RequestTable(
             spec.name, tuple(entry.operation for entry in spec.entries), spec.components,
             number=arrays["numbers"], operation=arrays["operations"], arrival=arrays["arrivals"],

@@ -22,7 +22,7 @@ from simulator.engines.simpy.tokens import Request, Token
 from simulator.engines.simpy.unwinding import Unwinder
 from simulator.program.instructions import Break
 from simulator.program.program import Program
-from simulator.records import COMPLETED, Records
+from simulator.records import COMPLETED, WINDOWS, Consume, Records
 from simulator.streams import Streams
 
 Process = Callable[[simpy.Environment], Serve]
@@ -31,7 +31,9 @@ Process = Callable[[simpy.Environment], Serve]
 class Engine:
     """One run of a Program: the clock, the tokens that are ready, and the parts that act on them."""
 
-    def __init__(self, program: Program, streams: Streams, processes: Mapping[str, Process]) -> None:
+    def __init__(
+        self, program: Program, streams: Streams, processes: Mapping[str, Process], consume: Consume | None = None
+    ) -> None:
         self.program = program
         self.environment = simpy.Environment()
         self.streams = streams
@@ -43,7 +45,7 @@ class Engine:
         self.stations: list[Station] = [station_of(self, spec, serves) for spec in program.stations]
         self.unwinder = Unwinder(self)
         self.fail = self.unwinder.fail
-        self.recorder = Recorder(self)
+        self.recorder = Recorder(self, consume)
         self.interpreter = Interpreter(self)
         self.run = self.interpreter.run
         self.sources: list[Source] = [source_of(self, n) for n in range(len(program.workloads))]
@@ -149,14 +151,16 @@ def simulate(
     duration: float,
     seed: int,
     replication: int = 0,
-    windows: int = 200,
+    windows: int = WINDOWS,
     processes: Mapping[str, Process] | None = None,
+    consume: Consume | None = None,
 ) -> Records:
     """Run a Program on SimPy for `duration` seconds and return its Records.
 
     `processes` gives each external station, by name, a function of the environment that returns the station's
-    serve function: a generator function of a `Job`. Raises `UsageError` where one is missing.
+    serve function: a generator function of a `Job`. Where there is something to `consume` requests, they go there and
+    not into the Records. Raises `UsageError` where a process is missing.
     """
-    engine = Engine(program, Streams(seed, replication), processes or {})
+    engine = Engine(program, Streams(seed, replication), processes or {}, consume)
     engine.simulate(duration, windows)
     return engine.recorder.records(seed, replication, duration)

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from simulator.engines.simpy.tokens import Token
-from simulator.records import COMPLETED, IN_FLIGHT, Records, RequestTable
+from simulator.program.program import Workload
+from simulator.records import CHUNK, COMPLETED, IN_FLIGHT, Consume, Records, RequestTable
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
 
 
 class WorkloadRecorder:
-    """Rows and counts of one workload; `live` holds the root tokens of requests in flight."""
+    """Rows and counts of one workload; `live` holds the root tokens of requests in flight.
 
-    def __init__(self) -> None:
+    Where there is something to `consume` rows, it gets them by the chunk.
+    """
+
+    def __init__(self, spec: Workload, consume: Callable[[RequestTable], None] | None) -> None:
+        self.spec = spec
+        self.consume = consume
+        self.chunk = CHUNK * (6 + 2 * len(spec.components))
         self.rows = array("d")
         self.live: dict[Token, None] = {}
         self.arrived = self.completed = self.failed = 0
@@ -44,6 +53,9 @@ class WorkloadRecorder:
         else:
             self.failed += 1
         self._write(token, now, outcome)
+        if self.consume is not None and len(self.rows) >= self.chunk:
+            self.consume(self.table())
+            self.rows = array("d")
 
     def _write(self, token: Token, end: float, outcome: int) -> None:
         request = token.request
@@ -55,6 +67,12 @@ class WorkloadRecorder:
         for token in self.live:
             self._write(token, float("nan"), IN_FLIGHT)
 
+    def table(self) -> RequestTable:
+        """The rows so far."""
+        spec = self.spec
+        operations = tuple(entry.operation for entry in spec.entries)
+        return RequestTable.from_rows(spec.name, operations, spec.components, np.frombuffer(self.rows))
+
     def sample(self, now: float) -> tuple[float, ...]:
         """The workload's fields, see `simulator.records.WORKLOAD_FIELDS`."""
         self.account(now)
@@ -64,9 +82,13 @@ class WorkloadRecorder:
 class Recorder:
     """All that a run leaves behind."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, consume: Consume | None = None) -> None:
         self.engine = engine
-        self.workloads = [WorkloadRecorder() for _ in engine.program.workloads]
+        self.consume = consume
+        self.workloads = [
+            WorkloadRecorder(spec, None if consume is None else partial(consume, number))
+            for number, spec in enumerate(engine.program.workloads)
+        ]
         self.times: list[float] = []
         self.station_samples: list[list[tuple[float, ...]]] = []
         self.workload_samples: list[list[tuple[float, ...]]] = []
@@ -80,20 +102,24 @@ class Recorder:
     def records(self, seed: int, replication: int, duration: float) -> Records:
         """The run's records."""
         program = self.engine.program
-        tables = []
-        for spec, workload in zip(program.workloads, self.workloads, strict=True):
-            workload.write_in_flight()
-            operations = tuple(entry.operation for entry in spec.entries)
-            rows = np.frombuffer(workload.rows, dtype=np.float64)
-            tables.append(RequestTable.from_rows(spec.name, operations, spec.components, rows))
         return Records(
             seed=seed,
             replication=replication,
             duration=duration,
             engine="simpy",
-            requests=tuple(tables),
+            requests=self._requests(),
             resources=tuple(station.resource for station in program.stations),
             times=np.array(self.times),
             stations=np.array(self.station_samples, dtype=np.float64).reshape(len(self.times), -1, 9),
             workloads=np.array(self.workload_samples, dtype=np.float64).reshape(len(self.times), -1, 4),
         )
+
+    def _requests(self) -> tuple[RequestTable, ...]:
+        """The requests, where nothing else consumes them."""
+        for workload in self.workloads:
+            workload.write_in_flight()
+        if self.consume is None:
+            return tuple(workload.table() for workload in self.workloads)
+        for number, workload in enumerate(self.workloads):
+            self.consume(number, workload.table())
+        return ()
