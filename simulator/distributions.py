@@ -287,6 +287,24 @@ class LogNormal(Distribution):
         """The mean times the factor."""
         return LogNormal(self.mean * factor, self.cv)
 
+    @classmethod
+    def of_percentiles(cls, median: float, value: float, probability: float) -> "LogNormal":
+        """The log-normal with this median, of which a draw is below `value` with a probability above one half.
+
+        median = exp(mu), value = exp(mu + sigma z): mean = exp(mu + sigma² / 2), cv² = exp(sigma²) - 1.
+        Raises ValueError unless 0 < median < value.
+        """
+        if not 0.0 < median < value < math.inf:
+            raise ValueError(
+                f"LogNormal: got a median of {median!r} and a percentile of {value!r}, expected more than it"
+            )
+        quantile = float(elementary.normal_quantile(np.array([probability]))[0])
+        sigma = float(elementary.log(value / median)) / quantile
+        if sigma > 5.0:
+            raise ValueError(f"LogNormal: a percentile that is {value / median!r} times the median, expected less")
+        grown = float(elementary.exp(0.5 * (sigma * sigma)))
+        return cls(median * grown, math.sqrt((grown - 1.0) * (grown + 1.0)))
+
 
 @lru_cache(maxsize=1024)
 def log_of_one_plus(x: float) -> float:

@@ -45,6 +45,7 @@ def drawn(quantity, means):
                 {"erlang": {"mean": whole, "stages": 3}},
                 {"gamma": {"mean": whole, "cv": 0.5}},
                 {"lognormal": {"mean": whole, "cv": 2.0}},
+                {"lognormal": {"p50": whole, "p95": quantity(3.0 * mean)}},
                 {"hyperexponential": {"mean": whole, "cv": 3.0}},
                 {"uniform": {"low": quantity(0.0), "high": quantity(2.0 * mean)}},
                 {"weibull": {"mean": whole, "shape": 0.7}},
@@ -70,16 +71,54 @@ retries = st.fixed_dictionaries(
         "factor": st.sampled_from([1.0, 2.0, 3.0]),
         "longest": positive_times,
         "jitter": st.sampled_from([0.0, 0.5, 1.0]),
+        "budget": st.fixed_dictionaries(
+            {
+                "ratio": st.sampled_from([0.0, 0.25, 1.0]),
+                "reserve": st.sampled_from(["0.0 /s", "1.0 /s"]),
+                "saved": st.sampled_from([1.0, 2.0]),
+            }
+        ),
     },
 )
+breakers = st.one_of(
+    st.fixed_dictionaries({"consecutive": st.integers(1, 3), "open": positive_times}),
+    st.fixed_dictionaries(
+        {
+            "failures": st.sampled_from([0.25, 1.0]),
+            "calls": st.integers(3, 5),
+            "least": st.integers(1, 3),
+            "open": positive_times,
+            "trials": st.integers(1, 2),
+        }
+    ),
+)
+bulkheads = st.fixed_dictionaries({"most": st.integers(1, 3), "queue_limit": st.integers(0, 2)})
 guards = st.fixed_dictionaries(
     {},
     optional={
         "timeout": st.sampled_from([1 / 8, 1 / 4, 1 / 2, 1, 3]).map(seconds),
         "on_timeout": st.sampled_from(["cancel", "abandon"]),
         "retries": retries,
+        "circuit_breaker": breakers,
+        "bulkhead": bulkheads,
+        "hedge": st.fixed_dictionaries({"after": positive_times, "copies": st.integers(1, 2)}),
     },
 )
+codings = st.fixed_dictionaries(
+    {},
+    optional={
+        # Slow enough to be seen beside times of an eighth of a second.
+        "format": st.sampled_from(
+            [{"kind": "json", "encode": "800.0 B/s"}, {"kind": "protobuf", "decode": "400.0 B/s"}]
+        ),
+        "compression": st.sampled_from([{"kind": "zstd", "compress": "800.0 B/s", "decompress": "1600.0 B/s"}]),
+        "connection": st.fixed_dictionaries(
+            {"keep_alive": st.sampled_from([0.0, 0.5]), "tls": st.sampled_from([True, False, "1.2"])},
+            optional={"resumed": st.just(0.5), "handshake_cpu": positive_times},
+        ),
+    },
+)
+places = st.sampled_from(["r1/a/k1", "r1/a/k2", "r1/b", "r2", ["r1/a/k1", "r1/a/k1", "r1/b"], ["r1/a", "r2/a"]])
 
 cpus = st.sampled_from(
     [
@@ -150,8 +189,11 @@ nics = st.fixed_dictionaries(
     {"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"]), "overhead": st.sampled_from([1.0, 1.25])}
 )
 hosts = st.fixed_dictionaries(
-    {"cpu": cpus, "memory": maybe(memories), "disk": maybe(disks), "nic": maybe(nics), "count": st.integers(1, 3)}
-).map(without_nones)
+    {
+        "cpu": cpus, "memory": maybe(memories), "disk": maybe(disks), "nic": maybe(nics), "count": st.integers(1, 3),
+        "place": maybe(places),
+    }
+).map(without_nones)  # fmt: skip
 caches = st.one_of(
     st.fixed_dictionaries(
         {
@@ -207,7 +249,13 @@ rate_limits = st.fixed_dictionaries(
         "rate": st.sampled_from(["2.0 /s", "8.0 /s"]),
         "burst": st.sampled_from([1, 1.5, 4]),
         "when_empty": st.sampled_from(["reject", "wait"]),
-    }
+    },
+    optional={
+        "per_client": st.fixed_dictionaries(
+            {"rate": st.just("1.0 /s"), "burst": st.sampled_from([1, 2]), "clients": st.just({"uniform": 3})},
+            optional={"key": st.just(KEY)},
+        ),
+    },
 )
 service_settings = st.fixed_dictionaries(
     {
@@ -215,10 +263,23 @@ service_settings = st.fixed_dictionaries(
         "workers": maybe(st.integers(1, 3)),
         "worker_model": st.sampled_from(["thread", "event_loop"]),
         "queue_limit": maybe(st.integers(0, 3)),
-        "balancer": st.sampled_from(["round_robin", "random", "least_outstanding", "power_of_two"]),
+        "queue": st.sampled_from(["fifo", "fifo", "lifo", "priority"]),
+        "load_shedding": maybe(
+            st.fixed_dictionaries({"wait": positive_times}, optional={"standing": st.just(seconds(0.5))})
+        ),
+        "concurrency_limit": maybe(maybe(bulkheads)),
+        "balancer": st.sampled_from(["round_robin", "random", "least_outstanding", "power_of_two", "weighted"]),
         "rate_limit": maybe(rate_limits),
+        "affinity": st.sampled_from([None, None, KEY, "user"]),
+        "authentication": maybe(st.just([{"compute": seconds(1 / 16)}])),
     }
-).map(without_nones)
+).map(lambda settings: with_weights(without_nones(settings)))
+
+
+def with_weights(settings):
+    if "affinity" in settings:
+        return {name: value for name, value in settings.items() if name != "balancer"}
+    return {**settings, "weights": [2, 1, 0.5]} if settings["balancer"] == "weighted" else settings
 
 
 @st.composite
@@ -352,7 +413,7 @@ def step_of(draw, kind, around, depth=0):
         case "call":
             target, has_nics = draw(st.sampled_from(around.later))
             bytes_sent = {"request": draw(maybe(sizes)), "response": draw(maybe(sizes))} if has_nics else {}
-            return {"call": target, **without_nones(bytes_sent), **draw(guards)}
+            return {"call": target, **without_nones(bytes_sent), **draw(codings), **draw(guards)}
         case "publish":
             return {"publish": draw(st.sampled_from(around.later))[0], **draw(guards)}
         case "publish to a broker":
@@ -415,9 +476,12 @@ def workloads(draw, operations, kinds):
             "deadline": st.sampled_from([1 / 2, 2, 6]).map(seconds),
             "latency": times,
             "priority": st.integers(-1, 1),
+            "place": st.sampled_from(["r1/a", "r3"]),
+            "request": sizes,
+            "response": sizes,
         },
     )
-    return {**draw(arrival_sources(kinds)), **target, **draw(guards), **draw(more)}
+    return {**draw(arrival_sources(kinds)), **target, **draw(guards), **draw(codings), **draw(more)}
 
 
 ALL_SOURCES = ("replay", "replay", "users", "rate", "rate", "bursty", "profile")
@@ -530,7 +594,12 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
         "brokers": broker_specs,
-        "network": {"latency": draw(times)},
+        "network": without_nones(
+            {
+                "latency": draw(maybe(times)),
+                **{name: draw(times) for name in ("within_rack", "within_zone", "within_region", "between_regions")},
+            }
+        ),
         "workloads": {f"w{n}": draw(workloads(names, sources)) for n in range(draw(st.integers(1, 3)))},
     }
     return draw(with_controls(model)) if controls and draw(st.booleans()) else model

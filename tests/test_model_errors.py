@@ -220,7 +220,7 @@ workloads.shoppers.users=5
 services.web.host=db
     services.web.host: no host named 'db'; known: app
 services.web.rate_limit.burst=5
-    services.web.rate_limit.rate: missing, expected a rate above 0 with its unit, e.g. '200/s'
+    services.web.rate_limit: expected a rate, or per_client alone
 caches.pages.entries=!!python/object/apply:os.system [id]
     caches.pages.entries: got '!!python/object/apply:os.system [id]', expected a whole number >= 1
 run.seed=²

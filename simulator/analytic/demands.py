@@ -10,6 +10,9 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   where a key's hash chooses, the shares follow from the keys' popularity.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
+  Only of hedged requests (a fork that needs one branch, whose later ones begin with a constant delay) a branch runs
+  with the probability that its delay passes without an answer, taking each try's time for exponential; what it asks
+  of resources then counts in full.
 - Loops run for their mean count; how a random count is rounded is ignored.
 - A pool's units are held for as long as the code between acquiring and releasing takes when nobody waits, which
   is the least that they are held. What is acquired and never released is held until its token ends.
@@ -32,6 +35,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -631,8 +635,20 @@ class _Reading:
     def _fork(self, instruction: ops.Fork, pc: int) -> _Step:
         times = sorted(self.time_left[target] for target in instruction.targets)
         succeeds = _enough_succeed([self.success[target] for target in instruction.targets], instruction.need)
+        hedges = [self._pause(target) for target in instruction.targets[1:]] if instruction.need == 1 else []
+        if hedges and all(hedges):
+            time, weights = _hedged(self.time_left[instruction.targets[0]], sorted(hedges))
+            return _Step(time, ((pc + 1, succeeds),), tuple(zip(instruction.targets, weights, strict=True)))
         branches = tuple((target, 1.0) for target in instruction.targets)
         return _Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
+
+    def _pause(self, pc: int) -> float:
+        """The constant delay with which code begins; 0 where it begins with something else."""
+        instruction = self.program.instructions[pc]
+        if not isinstance(instruction, ops.Delay):
+            return 0.0
+        distribution = self.program.draws[instruction.amount].distribution
+        return distribution.value if isinstance(distribution, Constant) else 0.0
 
     def _publish(self, instruction: ops.Publish, pc: int) -> _Step:
         time = 0.0 if instruction.awaited is None else self.until[0][instruction.target]
@@ -664,6 +680,22 @@ def _check_forward(pc: int, step: _Step) -> None:
     for target, _ in (*step.onward, *step.aside):
         if target <= pc:
             raise ValueError(f"instruction {pc} jumps back to {target}: only Next and Retry may")
+
+
+def _hedged(mean: float, delays: list[float]) -> tuple[float, list[float]]:
+    """Mean time to the first of several equal exponential tries, and each try's probability of being made.
+
+    Try k starts `delays[k - 1]` after the first if none has ended by then; with k under way the first ends at k / mean.
+    """
+    if mean <= 0.0:
+        return 0.0, [1.0, *(0.0 for _ in delays)]
+    time, unanswered, weights = 0.0, 1.0, [1.0]
+    for tries, (start, stop) in enumerate(pairwise([0.0, *delays, math.inf]), 1):
+        left = unanswered * math.exp(-tries * (stop - start) / mean)
+        time += (unanswered - left) * mean / tries
+        unanswered = left
+        weights.append(left)
+    return time, weights[:-1]
 
 
 def _turns(count: float, success: float) -> tuple[float, float]:

@@ -43,6 +43,7 @@ def reference_problems(document: Any) -> list[Finding]:
         _resource_problems(document),
         _scaled_hosts(document),
         _unknown_in_resources(document),
+        _unknown_keys_of_services(document),
         _unknown_targets(document),
         _unknown_metrics(document),
         circles or _too_many_calls(calls),
@@ -165,6 +166,27 @@ def _lacking_host(
         yield place, f"got {number}, but there are {count} of host {host!r}: expected at most as many", number
 
 
+def _unknown_keys_of_services(document: dict[Any, Any]) -> Iterator[Finding]:
+    keys = _names(document, "keys")
+    for name, service in _mapping(document.get("services")).items():
+        per_client = _mapping(_mapping(_mapping(service).get("rate_limit")).get("per_client"))
+        places: list[tuple[Place, Any]] = [(("rate_limit", "per_client", "key"), per_client.get("key"))]
+        if _mapping(service).get("affinity") != "user":
+            places.append((("affinity",), _mapping(service).get("affinity")))
+        for place, key in places:
+            if isinstance(key, str) and keys is not None and key not in keys:
+                yield ("services", name, *place), unknown("key", key, keys), key
+
+
+def _all_steps(document: dict[Any, Any], target: str) -> Iterator[tuple[Place, dict[Any, Any]]]:
+    """Every step that `service.operation` does, those before it included."""
+    service, _, operation = target.partition(".")
+    spec = _mapping(_mapping(document.get("services")).get(service))
+    yield from walk_steps(spec.get("authentication"), ("services", service, "authentication"))
+    steps = _mapping(spec.get("operations")).get(operation)
+    yield from walk_steps(steps, ("services", service, "operations", operation))
+
+
 def _operations(document: dict[Any, Any]) -> dict[str, tuple[Place, list[Any]]]:
     """Steps of every `service.operation`, with where they stand."""
     return {
@@ -194,9 +216,13 @@ def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
     if not operations:
         return
     names = {section: _names_in_steps(document, section) for section in RESOURCES}
-    for target, (place, steps) in operations.items():
+    seen: set[Place] = set()
+    for target in operations:
         equipment = _equipment(document, target.partition(".")[0])
-        for here, step in walk_steps(steps, place):
+        for here, step in _all_steps(document, target):
+            if here in seen:
+                continue
+            seen.add(here)
             yield from _unknown_in_step(here, step, operations, names)
             yield from _lacking_equipment(here, step, equipment)
     for name, workload in _mapping(document.get("workloads")).items():
@@ -286,11 +312,11 @@ def _calls(document: dict[Any, Any]) -> Calls:
     return {
         operation: [
             ((*here, verb), called)
-            for here, step in walk_steps(steps, place)
+            for here, step in _all_steps(document, operation)
             for verb, called in _called(document, step)
             if called in operations
         ]
-        for operation, (place, steps) in operations.items()
+        for operation in operations
     }
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import (
+    ConfigDict,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
@@ -47,6 +48,48 @@ class MeanAndCv(_Of[Q], Generic[Q]):
     """The mean."""
     cv: Factor
     """Standard deviation divided by the mean."""
+
+
+PERCENTILES = {"p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+LOGNORMAL_WAYS: list[Any] = [{"required": list(way)} for way in (("mean", "cv"), *(("p50", p) for p in PERCENTILES))]
+
+
+class LogNormalSpec(_Of[Q], Generic[Q]):
+    """A mean and a coefficient of variation, or the median and one higher percentile."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": LOGNORMAL_WAYS})
+
+    mean: Q | None = None
+    """The mean."""
+    cv: Factor | None = None
+    """Standard deviation divided by the mean."""
+    p50: Q | None = None
+    """The median, in place of the mean; the mean is higher."""
+    p90: Q | None = None
+    """The 90th percentile, in place of cv."""
+    p95: Q | None = None
+    """The 95th percentile, in place of cv."""
+    p99: Q | None = None
+    """The 99th percentile, in place of cv."""
+    p999: Q | None = None
+    """The 99.9th percentile, in place of cv."""
+
+    @model_validator(mode="after")
+    def _says_it_one_way(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        by_percentiles = len(given) == 2 and given[0] == "p50" and given[1] in PERCENTILES
+        if given != ["mean", "cv"] and not by_percentiles:
+            got = " and ".join(given) or "nothing"
+            raise ValueError(f"got {got}, expected mean and cv, or p50 and one of {', '.join(PERCENTILES)}")
+        return self
+
+    def distribution(self) -> distributions.LogNormal:
+        """The distribution; raises ValueError where its parameters make none."""
+        values: dict[str, Any] = {name: value for name, value in self if value is not None}
+        if "mean" in values:
+            return distributions.LogNormal(values["mean"], values["cv"])
+        median, (name, value) = values.pop("p50"), values.popitem()
+        return distributions.LogNormal.of_percentiles(median, value, PERCENTILES[name])
 
 
 class ErlangSpec(_Of[Q], Generic[Q]):
@@ -143,8 +186,8 @@ class DistributionSpec(_Of[Q], Generic[Q]):
     """Sum of equal exponential stages (cv below 1)."""
     gamma: MeanAndCv[Q] | None = None
     """Gamma, for any cv from 1e-6 to 30."""
-    lognormal: MeanAndCv[Q] | None = None
-    """Log-normal: the usual skew of service times."""
+    lognormal: LogNormalSpec[Q] | None = None
+    """Log-normal, the usual skew of service times: `{mean: 5 ms, cv: 1}` or `{p50: 4 ms, p99: 20 ms}`."""
     hyperexponential: MeanAndCv[Q] | None = None
     """Two exponential phases with balanced means; cv > 1."""
     uniform: UniformSpec[Q] | None = None
@@ -190,7 +233,7 @@ class DistributionSpec(_Of[Q], Generic[Q]):
         if self.gamma is not None:
             return distributions.Gamma(spec.mean, spec.cv)
         if self.lognormal is not None:
-            return distributions.LogNormal(spec.mean, spec.cv)
+            return self.lognormal.distribution()
         if self.hyperexponential is not None:
             return distributions.HyperExponential(spec.mean, spec.cv)
         if self.uniform is not None:

@@ -276,7 +276,7 @@ def dump(system: System) -> str:
     """The model as YAML: every value that is not its default, files read in; `loads` gives an equal system."""
     document = system.model_dump(mode="json", exclude_defaults=True)
     for service in document["services"].values():
-        for steps in service["operations"].values():
+        for steps in (service.get("authentication"), *service["operations"].values()):
             for _, step in walk_steps(steps, ()):
                 _verb_first(step)
     stream = io.StringIO()

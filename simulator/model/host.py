@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from simulator.model.catalogue import Typed
 from simulator.model.cpu import Cpu
 from simulator.model.disk import Disk, DiskStations
 from simulator.model.memory import Memory
+from simulator.model.network import Location
 from simulator.model.nic import Nic, NicStations
 from simulator.model.part import Instances, Price
+from simulator.model.words import short
 from simulator.program.builder import Builder
 from simulator.program.stations import Servers, Sharing
 
 MOST_THREADS = 1_000_000
+PLACES = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+    "description": "a place, or a list of places",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,18 @@ class Host(Typed):
     """Price of one instance."""
     count: Instances = 1
     """How many there are."""
-    place: str | None = None
-    """Where they are, such as an availability zone: what faults call by this name happens to all that are there."""
+    place: Annotated[list[str], BeforeValidator(lambda value: _listed(value)), WithJsonSchema(PLACES)] = Field(
+        default_factory=list
+    )
+    """Where they stand, as region/zone/rack (see `network`): one place, or several over which they spread in turn. What
+    faults call by this name happens to all that are there."""
+
+    @field_validator("place")
+    @classmethod
+    def _are_places(cls, places: list[str]) -> list[str]:
+        for place in places:
+            Location.of(place)
+        return places
 
     @model_validator(mode="after")
     def _is_of_this_world(self) -> Self:
@@ -73,6 +89,15 @@ class Host(Typed):
     def cost_per_hour(self) -> float:
         """Price of one instance with its disk, in USD an hour."""
         return self.price + (self.disk.cost_per_hour if self.disk else 0.0)
+
+    def place_of(self, instance: int) -> str | None:
+        """The name of the place of an instance, if that is said."""
+        return self.place[instance % len(self.place)] if self.place else None
+
+    def location(self, instance: int) -> Location | None:
+        """Where an instance stands, if that is said."""
+        place = self.place_of(instance)
+        return Location.of(place) if place is not None else None
 
     def lower(self, builder: Builder, name: str, taken: Sequence[float]) -> tuple[HostStations, ...]:
         """The stations of every instance, of whose memory so many bytes are held for good."""
@@ -88,3 +113,12 @@ class Host(Typed):
             self.nic.lower(builder, f"{resource}.nic") if self.nic else None,
             range(first, len(builder.stations)),
         )
+
+
+def _listed(value: Any) -> Any:
+    """One place may stand alone."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(place, str) for place in value):
+        raise ValueError(f"got {short(value)}, expected a place such as eu-west-1a, or a list of places")
+    return value

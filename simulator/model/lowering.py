@@ -10,37 +10,43 @@ from simulator.analytic.demands import facts
 from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.disk import Disk
-from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.distribution import SizeDistribution
 from simulator.model.host import HostStations
 from simulator.model.keys import RequestKeys
 from simulator.model.memory import NO_MEMORY, held_for_good
+from simulator.model.message import NO_MESSAGES, Connection, Messages
 from simulator.model.resource import RESOURCES
-from simulator.model.site import Deployment, Site
+from simulator.model.service import ClientLimit
+from simulator.model.site import Clients, Deployment, Site
 from simulator.model.step import lower_steps
 from simulator.model.stores import SettledStores, settle
 from simulator.model.system import System
+from simulator.model.travel import Way
 from simulator.model.workload import Workload
 from simulator.program import program as p
 from simulator.program.arrivals import Arrivals
 from simulator.program.builder import Builder, TooLargeError
 from simulator.program.instructions import (
-    Acquire,
     Delay,
     DrawInto,
     End,
     EndScope,
     Fail,
+    HashInto,
+    Jump,
+    NumberInto,
     Place,
-    Release,
     Scope,
     TakeTokens,
+    Work,
 )
-from simulator.program.stations import External
+from simulator.program.stations import External, Station
 
 if TYPE_CHECKING:
     from simulator.model.kinds.fault import BrownOut
 
 Direction = Literal["out", "in"]
+MOST_REQUESTS = 2**31 - 1  # of an open workload, whose requests are told apart
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -100,6 +106,8 @@ class Lowering:
             self.resources[section] = {name: resource.lower(self, name) for name, resource in named}
         self._processes: dict[str, int] = {}
         self._made: dict[str, Any] = {}
+        self._shared: dict[tuple[str, Station], tuple[int, ...]] = {}
+        self._clients: Clients | None = None
 
     def program(self) -> p.Program:
         """Lower every workload and finish."""
@@ -148,9 +156,17 @@ class Lowering:
             self._processes[name] = self.builder.station(External(f"processes.{name}", name))
         return self._processes[name]
 
+    def shared(self, resource: str, make: Callable[[str], Station], count: int) -> tuple[int, ...]:
+        """`count` stations of a resource, the same ones for all who need equal ones."""
+        key = resource, make(resource)
+        if key not in self._shared:
+            self._shared[key] = tuple(self.builder.station(key[1]) for _ in range(count))
+        return self._shared[key]
+
     def _workload(self, name: str, workload: Workload) -> None:
         builder = self.builder
         builder.start_workload()
+        self._clients = Clients(self, name, workload)
         with builder.within(name):
             entries = tuple(
                 p.Entry(operation, self._entry(workload, operation), share)
@@ -179,7 +195,9 @@ class Lowering:
             if workload.deadline is not None:
                 timer = builder.draw(Constant(workload.deadline), "deadline")
                 builder.emit(Scope(handler, timer, p.DEADLINE))
-            workload.guard(builder, "client", lambda: self._client_call(workload, operation))
+            clients = self._clients
+            assert clients is not None
+            workload.guard(clients, "client", lambda: self.call(operation, clients, workload))
             if workload.deadline is not None:
                 builder.emit(EndScope())
             builder.emit(End())
@@ -188,39 +206,23 @@ class Lowering:
                 builder.emit(Fail())
         return start
 
-    def _client_call(self, workload: Workload, operation: str) -> None:
-        self._latency(workload.latency)
-        self.call(operation, caller=None)
-        self._latency(workload.latency)
-
-    def _latency(self, latency: DurationDistribution) -> None:
-        time = latency.distribution()
-        if time.mean > 0.0:
-            draw = self.builder.draw(time, "latency")
-            self.builder.emit(Delay(self.builder.component("network"), draw))
-
     def call(
-        self,
-        target: str,
-        caller: Site | None,
-        request: SizeDistribution | None = None,
-        response: SizeDistribution | None = None,
-        replica: int | None = None,
+        self, target: str, caller: Site | Clients, messages: Messages = NO_MESSAGES, replica: int | None = None
     ) -> None:
-        """Emit the code of an operation where it is called: at a replica that the balancer chooses, or a given one."""
+        """Emit the code of an operation where it is called: at the replica that is chosen, or a given one."""
         site = self._callee(target, replica)
-        remote = caller is not None and caller.deployment.service.host != site.deployment.service.host
-        if remote:
-            self.pass_network()
-            self._pass_links(caller, site)
-        if caller is not None and request is not None:
-            self._exchange(caller, site, request, "request")
-        self._serve(target, site)
-        if caller is not None and response is not None:
-            self._exchange(site, caller, response, "response")
-        if remote:
-            self._pass_links(site, caller)
-            self.pass_network()
+        way = Way(self, caller, site)
+        with self.builder.within("request"):
+            request = self._bytes(messages.request)
+            self._codec(caller, request, messages.seconds_to_make())
+            if messages.connection is not None:
+                self._connect(messages.connection, way, site)
+        way.there()
+        self._exchange(caller, site, request, messages.wire_factor())
+        response = self._serve(target, site, messages, request)
+        self._exchange(site, caller, response, messages.wire_factor())
+        way.back()
+        self._codec(caller, response, messages.seconds_to_read())
 
     def receive(self, target: str, size: SizeDistribution | None = None) -> None:
         """Emit the code of an operation that a message has reached, whose bytes come in."""
@@ -228,42 +230,78 @@ class Lowering:
         if size is not None:
             with self.builder.within("message"):
                 self.transfer(site, size, "in")
-        self._serve(target, site)
+        self._serve(target, site, NO_MESSAGES, None)
 
     def pass_network(self) -> None:
         """Emit the way from one host to another."""
-        self._latency(self.system.network.latency)
+        latency = self.system.network.latency
+        time = latency.distribution() if latency is not None else None
+        if time is not None and time.mean > 0.0:
+            self.builder.emit(Delay(self.builder.component("network"), self.builder.draw(time, "latency")))
 
     def _callee(self, target: str, replica: int | None = None) -> Site:
         """One of the replicas of the service that has an operation."""
         deployment = self.deployments[target.partition(".")[0]]
-        chosen = self.builder.select(deployment.balancer) if replica is None else self._fixed(replica)
+        chosen = self._replica(deployment) if replica is None else self._fixed(replica)
         return Site(self, deployment, chosen)
 
-    def _serve(self, target: str, site: Site) -> None:
-        """Emit what a replica does."""
-        deployment = site.deployment
-        self._limit_rate(deployment)
-        memory = deployment.service.memory or NO_MEMORY
+    def _serve(self, target: str, site: Site, messages: Messages, request: int | None) -> int | None:
+        """Emit what a replica does; returns the draw of the response's bytes."""
+        service = site.deployment.service
+        self._limit_rate(site.deployment)
+        memory = service.memory or NO_MEMORY
         held = memory.connect(site) + self._admit(site) + memory.begin(site)
-        if deployment.service.garbage_collection is not None:
-            deployment.service.garbage_collection.allocate(site)
+        self._codec(site, request, messages.seconds_to_read())
+        if service.garbage_collection is not None:
+            service.garbage_collection.allocate(site)
         with self.builder.within(target):
-            lower_steps(deployment.service.operations[target.partition(".")[2]], site)
+            lower_steps(service.authentication, site)
+            lower_steps(service.operations[target.partition(".")[2]], site)
+        with self.builder.within("response"):
+            response = self._bytes(messages.response)
+            self._codec(site, response, messages.seconds_to_make())
         for _ in range(held):
             site.release()
+        return response
 
-    def _pass_links(self, sender: Site | None, receiver: Site | None) -> None:
-        """Pass what may part the places of two sites."""
-        assert sender is not None
-        assert receiver is not None
-        hosts = (self.system.hosts[site.deployment.service.host] for site in (sender, receiver))
-        places = {host.place for host in hosts}
-        for between, link in self.links:
-            if between == places:
-                one = self.builder.draw(Constant(1.0), "link")
-                self.builder.emit(Acquire(Place((link,)), self.builder.component("network"), one))
-                self.builder.emit(Release())
+    def _replica(self, deployment: Deployment) -> int:
+        """The register of the chosen replica's number: balanced, or always the same one for a key."""
+        affinity, count = deployment.service.affinity, len(deployment.instances)
+        if affinity is None or count == 1:
+            return self.builder.select(deployment.balancer)
+        key = self.builder.register() if affinity == "user" else self.keys.register(affinity)
+        if affinity == "user":
+            users = self._clients.workload.users if self._clients is not None else None
+            self.builder.emit(NumberInto(key, users or MOST_REQUESTS))
+        register = self.builder.register()
+        self.builder.emit(HashInto(register, key, count))
+        return register
+
+    def _bytes(self, size: SizeDistribution | None) -> int | None:
+        """The draw of a message's bytes."""
+        return None if size is None else self.builder.draw(size.distribution(), "bytes")
+
+    def _codec(self, site: Site | Clients, size: int | None, seconds: float) -> None:
+        """Turn a message into bytes, or bytes into a message, on a CPU of the model."""
+        if isinstance(site, Site) and size is not None and seconds > 0.0:
+            site.compute("serialization", self.builder.scaled(size, seconds))
+
+    def _connect(self, connection: Connection, way: Way, site: Site) -> None:
+        """Set a connection up, where the request finds none open."""
+        done = self.builder.label()
+        full = (1.0 - connection.keep_alive) * (1.0 - connection.resumed)
+        weights = (connection.keep_alive, (1.0 - connection.keep_alive) * connection.resumed, full)
+        with self.builder.choice(weights) as (open_, resumed, fresh):
+            for target, is_resumed in ((resumed, True), (fresh, False)):
+                self.builder.mark(target)
+                for _ in range(connection.round_trips(is_resumed)):
+                    way.there()
+                    way.back()
+                if connection.tls != "none" and not is_resumed and connection.handshake_cpu > 0.0:
+                    site.compute("tls", Constant(connection.handshake_cpu))
+                self.builder.emit(Jump(done))
+            self.builder.mark(open_)
+        self.builder.mark(done)
 
     def _fixed(self, replica: int) -> int:
         """Emit the choice of a given replica; returns its register."""
@@ -272,34 +310,67 @@ class Lowering:
         return register
 
     def _limit_rate(self, deployment: Deployment) -> None:
-        """Pass the service's token bucket, where it has one."""
+        """Pass the service's token buckets, where it has them: that of the client, then that of all."""
+        limit = deployment.service.rate_limit
+        if limit is None:
+            return
+        component = self.builder.component(f"{deployment.name}.rate limit")
+        one = self.builder.draw(Constant(1.0), "tokens")
+        if limit.per_client is not None:
+            spec, clients = limit.per_client, self._clients
+            assert clients is not None
+            keys = spec.clients.distribution() if spec.key is None else self.keys.distribution(spec.key)
+            count = keys.count if spec.key is not None or not clients.workload.users else clients.workload.users
+            resource = f"services.{deployment.name}.client_limits"
+            [bucket] = self.shared(f"{resource}.{clients.name}", lambda name: spec.station(name, count), 1)
+            self.builder.emit(TakeTokens(Place((bucket,)), component, one, self._client(spec)))
         if deployment.bucket is not None:
-            component = self.builder.component(f"{deployment.name}.rate limit")
-            one = self.builder.draw(Constant(1.0), "tokens")
             self.builder.emit(TakeTokens(Place((deployment.bucket,)), component, one))
 
-    @staticmethod
-    def _admit(site: Site) -> bool:
-        """Be counted as a request of the replica, and take a thread where it has such workers."""
-        if site.deployment.counted:
-            site.acquire("workers", site.spread(site.deployment.requests), Constant(1.0))
-        return site.deployment.counted
+    def _client(self, limit: ClientLimit) -> int:
+        """A register with the number of the client who sent the request."""
+        if limit.key is not None:
+            return self.keys.register(limit.key)
+        register = self.builder.register()
+        users = self._clients.workload.users if self._clients is not None else None
+        if users is not None:
+            self.builder.emit(NumberInto(register, users))
+        else:
+            self.builder.emit(DrawInto(register, self.builder.draw(limit.clients.distribution(), "client")))
+        return register
 
-    def _exchange(self, sender: Site, receiver: Site, size: SizeDistribution, what: str) -> None:
+    @staticmethod
+    def _admit(site: Site) -> int:
+        """Be counted as a request of the replica, and take a thread where it has such workers: how many units."""
+        deployment = site.deployment
+        if not deployment.counted:
+            return 0
+        limited = deployment.service.concurrency_limit is not None
+        site.acquire("concurrency limit" if limited else "workers", site.spread(deployment.requests), Constant(1.0))
+        if not (limited and deployment.service.has_threads):
+            return 1
+        site.acquire("workers", site.spread(deployment.loops), Constant(1.0))
+        return 2
+
+    def _exchange(self, sender: Site | Clients, receiver: Site | Clients, size: int | None, factor: float) -> None:
         """Send bytes from one site's NIC to another's; each is passed in turn."""
-        with self.builder.within(what):
-            self.transfer(sender, size, "out")
-            self.transfer(receiver, size, "in")
+        if size is not None:
+            self._pass_nic(sender, self.builder.scaled(size, factor), "out")
+            self._pass_nic(receiver, self.builder.scaled(size, factor), "in")
 
     def transfer(self, site: Site, size: SizeDistribution, direction: Direction) -> None:
-        """Pass a NIC, where the host has one."""
-        if self.system.hosts[site.deployment.service.host].nic is None:
+        """Send bytes of the site's own over its NIC, or receive them."""
+        self._pass_nic(site, self.builder.draw(size.distribution(), f"nic {direction}"), direction)
+
+    def _pass_nic(self, site: Site | Clients, draw: int, direction: Direction) -> None:
+        """Pass a NIC, where there is one."""
+        if isinstance(site, Clients) or self.system.hosts[site.deployment.service.host].nic is None:
             return
         if direction == "out":
             place = site.place(lambda host: host.nic.outgoing)  # type: ignore[union-attr]
         else:
             place = site.place(lambda host: host.nic.incoming)  # type: ignore[union-attr]
-        site.work(f"nic {direction}", place, size.distribution())
+        self.builder.emit(Work(place, site.component(f"nic {direction}"), draw))
 
     def disk_of(self, site: Site) -> Disk:
         """The disk of the host that a site is on."""

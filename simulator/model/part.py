@@ -191,6 +191,11 @@ Share = Annotated[
     BeforeValidator(_quantity("fraction", "a share between 0 and 1", _is_share)),
     _schema("fraction", "a share between 0 and 1, or a percentage"),
 ]
+PositiveShare = Annotated[
+    float,
+    BeforeValidator(_quantity("fraction", "a share above 0 and at most 1", lambda number: 0.0 < number <= 1.0)),
+    _schema("fraction", "a share above 0 and at most 1, or a percentage"),
+]
 Factor = Annotated[
     float,
     BeforeValidator(_quantity("fraction", "a factor above 0", _above_zero)),

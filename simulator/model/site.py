@@ -10,18 +10,21 @@ from simulator.distributions import Constant, Distribution
 from simulator.model.host import HostStations
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Acquire, Delay, Place, Release, Work
+from simulator.program.stations import Station
 
 if TYPE_CHECKING:
     from simulator.model.lowering import Lowering
     from simulator.model.service import Service
+    from simulator.model.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A service's replicas: the pools of their requests and event loops, and the host instances that they run on.
+    """A service's replicas: the pools of their requests and workers, and the host instances that they run on.
 
-    `counted` tells whether every request holds a unit of `requests`. Gauges of each replica, where there are such:
-    `down` counts what has brought it down, `heap` has what it has allocated.
+    `requests` is where a request is counted from its beginning to its end, the workers themselves where these do;
+    `counted` tells whether every request holds a unit of it. Gauges of each replica, where there are such: `down`
+    counts what has brought it down, `heap` has what it has allocated.
     """
 
     name: str
@@ -41,6 +44,24 @@ class Deployment:
         if self.service.host != host:
             return []
         return [replica for replica, place in enumerate(self.placed) if place == instance]
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients of a workload, who have everything of their own together."""
+
+    lowering: Lowering
+    name: str
+    workload: Workload
+
+    @property
+    def builder(self) -> Builder:
+        """The Program under construction."""
+        return self.lowering.builder
+
+    def own(self, part: str, make: Callable[[str], Station]) -> Place:
+        """A station of the clients' own."""
+        return Place(self.lowering.shared(f"workloads.{self.name}.{part}", make, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,20 @@ class Site:
         if self.register == NO_REGISTER:
             return Place(stations[:1])
         return Place(stations, self.register)
+
+    def own(self, part: str, make: Callable[[str], Station]) -> Place:
+        """A station of every replica's own."""
+        resource = f"services.{self.deployment.name}.{part}"
+        return self.spread(self.lowering.shared(resource, make, len(self.deployment.instances)))
+
+    def compute(self, part: str, time: Distribution | int) -> None:
+        """Emit the use of the CPU for some seconds (a distribution, or a draw): an event loop is held meanwhile."""
+        if self.takes_loop:
+            self.take_loop()
+        draw = time if isinstance(time, int) else self.builder.draw(time, part)
+        self.builder.emit(Work(self.place(lambda host: host.cpu), self.component(part), draw))
+        if self.takes_loop:
+            self.release()
 
     def component(self, part: str) -> int:
         """The component that a part of this service is accounted to."""

@@ -52,11 +52,7 @@ class Compute(StepPart):
 
     def lower(self, site: Site) -> None:
         """An event loop or thread does the work on a core that it shares with the others."""
-        if site.takes_loop:
-            site.take_loop()
-        site.work("cpu", site.place(lambda host: host.cpu), self.time())
-        if site.takes_loop:
-            site.release()
+        site.compute("cpu", self.time())
 
 
 class Block(StepPart):

@@ -12,9 +12,11 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from simulator.distributions import Constant, Exponential, Gamma
-from simulator.model.call import Guard
 from simulator.model.columns import read_column
 from simulator.model.distribution import DurationDistribution
+from simulator.model.guard import Guard
+from simulator.model.message import Messages
+from simulator.model.network import Location
 from simulator.model.part import (
     Duration,
     Either,
@@ -136,8 +138,8 @@ class ReplaySpec(Part):
         return self
 
 
-class Workload(Guard):
-    """A stream of requests. `timeout`, `retries` and `deadline` are the client's."""
+class Workload(Guard, Messages):
+    """A stream of requests. `timeout`, `retries`, `deadline` and all other protection are the client's."""
 
     rate: PositiveRate | None = None
     """Mean arrivals a second."""
@@ -166,6 +168,9 @@ class Workload(Guard):
     """Time from arrival after which the client gives up for good."""
     latency: DurationDistribution = DurationDistribution(constant=0.0)
     """One-way network latency between client and system."""
+    place: str | None = None
+    """Where the clients are, such as `eu-west` or `eu-west-1a`; then the latency to hosts that have a place is that of
+    the distance (see `network`)."""
     priority: Priority = 0
     """Where a station serves by priority, the lower number goes first."""
 
@@ -181,6 +186,13 @@ class Workload(Guard):
             raise ValueError("; ".join(wrong))
         self.open_arrivals()
         return self
+
+    @field_validator("place")
+    @classmethod
+    def _is_a_place(cls, place: str | None) -> str | None:
+        if place is not None:
+            Location.of(place)
+        return place
 
     @field_validator("bursty")
     @classmethod

@@ -167,6 +167,14 @@ class Builder:
         self.draws.append(Draw(self._unique(name), distribution))
         return len(self.draws) - 1
 
+    def scaled(self, draw: int, factor: float) -> int:
+        """Number of a draw that is `factor` times what another one draws, each where it is executed as often."""
+        spec = self.draws[draw]
+        if isinstance(spec.distribution, Constant):
+            return self._constant(spec.distribution.scaled(factor))
+        self.draws.append(Draw(spec.stream, spec.distribution.scaled(factor), self.counter()))
+        return len(self.draws) - 1
+
     def counter(self) -> int:
         """A register that counts the executions of what is emitted next, where it may run more than once."""
         return self.register() if self._repeating else NO_REGISTER

@@ -35,8 +35,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from simulator.distributions import Constant
-from simulator.model.call import Guard
 from simulator.model.distribution import DurationDistribution, KeySpec, SizeDistribution
+from simulator.model.guard import Guard
+from simulator.model.message import Messages
 from simulator.model.part import Count, Duration, Instances, Part
 from simulator.model.resource import Resource
 from simulator.model.site import Deployment, Site
@@ -400,7 +401,7 @@ class Delivery:
         if ordered:
             self._acquire(place, component)
         with builder.within(group.group.operation):
-            group.group.guard(builder, self.lowered.name, attempt if ordered else attempt_of_anybody)
+            group.group.guard(self.publisher, self.lowered.name, attempt if ordered else attempt_of_anybody)
         if ordered:
             builder.emit(Release())
 
@@ -433,11 +434,11 @@ class Publish(Guard, StepPart):
         """Tokens of their own, one for every group of consumers."""
         with site.builder.within(f"message {self.publish}"):
             if "." in self.publish:
-                self.guard(site.builder, self.publish, lambda: self._start(site))
+                self.guard(site, self.publish, lambda: self._start(site))
                 return
             partition = self._partition(site)
             delivery = Delivery(site, site.resource("brokers", self.publish), partition, self.size)
-            self.guard(site.builder, f"publish {self.publish}", delivery.publish)
+            self.guard(site, f"publish {self.publish}", delivery.publish)
 
     def _start(self, site: Site) -> None:
         """A message that starts an operation."""
@@ -448,7 +449,7 @@ class Publish(Guard, StepPart):
             builder.emit(PublishMessage(message, counter, stream))
             builder.emit(Jump(done))
             builder.mark(message)
-            site.lowering.call(self.publish, caller=site, request=self.size)
+            site.lowering.call(self.publish, caller=site, messages=Messages.model_construct(request=self.size))
             builder.emit(End())
         builder.mark(done)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from simulator.distributions import Constant
-from simulator.model.call import Guard
 from simulator.model.distribution import DurationDistribution
+from simulator.model.guard import Guard
 from simulator.model.part import Count, Share
 from simulator.model.resource import Resource
 from simulator.model.step import StepPart
@@ -51,7 +51,7 @@ class ExternalCall(Guard, StepPart):
     def lower(self, site: Site) -> None:
         """A delay, and a failure with the API's probability."""
         with site.builder.within(f"external {self.external}"):
-            self.guard(site.builder, self.external, lambda: self._body(site))
+            self.guard(site, self.external, lambda: self._body(site))
 
     def _body(self, site: Site) -> None:
         builder, api = site.builder, site.lowering.system.resources("externals")[self.external]

@@ -141,7 +141,8 @@ class Fault(Resource):
         """Places that no host is in, and instances that are not there."""
         hosts = document.get("hosts")
         specs = hosts if isinstance(hosts, dict) else {}
-        places = {str(spec["place"]): None for spec in specs.values() if isinstance(spec, dict) and spec.get("place")}
+        given = [spec.get("place") for spec in specs.values() if isinstance(spec, dict)]
+        places = {str(place): None for some in given for place in (some if isinstance(some, list) else [some]) if place}
         between = fault.get("between")
         named: list[tuple[tuple[str | int, ...], Any]] = [(("place",), fault.get("place"))]
         named += [(("between", n), each) for n, each in enumerate(between if isinstance(between, list) else [])]
@@ -180,7 +181,7 @@ class Fault(Resource):
     def _hosts(self, hosts: Mapping[str, Host]) -> list[str]:
         if self.host is not None:
             return [self.host]
-        return [name for name, host in hosts.items() if self.place is not None and host.place == self.place]
+        return [name for name, host in hosts.items() if self.place in host.place]
 
     def instances(self, counts: Mapping[str, int], hosts: Mapping[str, Host]) -> list[Instance]:
         """The instances that fail, given how many there are of each host."""
@@ -188,7 +189,8 @@ class Fault(Resource):
             (name, number)
             for name in self._hosts(hosts)
             for number in range(counts[name])
-            if self.instance is None or number == self.instance
+            if (self.instance is None or number == self.instance)
+            and (self.place is None or hosts[name].place_of(number) == self.place)
         ]
 
     def lower(self, lowering: Lowering, name: str) -> int:
