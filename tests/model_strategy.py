@@ -546,6 +546,7 @@ def with_controls(draw, model):
             service["garbage_collection"] = draw(collections)
         if draw(st.booleans()):
             service.pop("replicas", None)
+            service.pop("affinity", None)
             service["scaling"] = draw(scalings(hosts_of[service["host"]]["count"], service.get("workers")))
     model["faults"] = {f"f{n}": draw(faults(hosts_of)) for n in range(draw(st.integers(0, 3)))}
     return model

@@ -272,6 +272,11 @@ def test_keyed_buckets_agree_on_skewed_keys(sizes):
     check_program(by_key(Renewal(Exponential(0.05)), Bucket("b", 1.0, 2.5, keys=20), Zipf(50, 0.9)), 60.0, sizes=sizes)
 
 
+@both_sizes
+def test_a_large_modulus_takes_no_room(sizes):
+    check_program(by_key(Renewal(Constant(0.125)), Bucket("b", 1.0, 2.0, keys=5), modulus=2**31 - 1), 20.0, sizes=sizes)
+
+
 # Limits of the wait for a pool.
 
 

@@ -330,7 +330,7 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.Release: lambda encoder, it: {"op": Op.RELEASE},
     ops.Delay: Encoder.delay,
     ops.Deposit: Encoder.deposit,
-    ops.NumberInto: lambda encoder, it: {"op": Op.NUMBER_INTO, "argument": it.register, "size": it.modulus},
+    ops.NumberInto: lambda encoder, it: {"op": Op.NUMBER_INTO, "argument": it.register, "value": it.modulus},
     ops.Switch: lambda encoder, it: {"op": Op.SWITCH, "argument": it.register, "list": encoder.list(it.targets)},
     ops.DrawInto: lambda encoder, it: {"op": Op.DRAW_INTO, "argument": it.register, **encoder.amount(it.draw)},
     ops.AcquireKey: Encoder.acquire_key,

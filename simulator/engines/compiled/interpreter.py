@@ -221,7 +221,7 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
     if op == SWITCH:
         t.pc = integer_at(w.table, instruction.list + register(w, t, instruction.argument))
     elif op == NUMBER_INTO:
-        set_register(w, t, instruction.argument, t.number % instruction.size)
+        set_register(w, t, instruction.argument, t.number % int(instruction.value))
         t.pc += 1
     elif op == DEPOSIT:
         value = _amount(w, t, instruction)
