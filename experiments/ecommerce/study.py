@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import simulator as sim
 from simulator.model.objective import Objective
 from simulator.records import COMPLETED, RequestTable
-from simulator.results.estimate import mean_interval
+from simulator.results.estimate import mean_interval, proportion_interval
 
 HERE = Path(__file__).resolve().parent
 PHASES = ("phase-0", "phase-1", "phase-2", "phase-3")
@@ -65,10 +65,11 @@ def flash_sale(system: sim.System, replications: int = 6) -> Sale:
     program = sim.lower(system)
     end = max(point.at for point in system.workloads["visitors"].profile.points)  # type: ignore[union-attr]
     edges = np.arange(0.0, end + STEP / 2, STEP)
-    rows = [sim.simulate(program, end, seed=system.run.seed, replication=number) for number in range(replications)]
-    offered = np.array([_rates([table.arrival for table in each.requests], edges) for each in rows])
-    served = np.array([_rates([_ends(table) for table in each.requests], edges) for each in rows])
-    orders = [table for each in rows for table in each.requests if table.workload == "buyers"]
+    runs = [sim.simulate(program, end, seed=system.run.seed, replication=number) for number in range(replications)]
+    rows = [[table for table in each.requests if table.workload in system.workloads] for each in runs]
+    offered = np.array([_rates([table.arrival for table in tables], edges) for tables in rows])
+    served = np.array([_rates([_ends(table) for table in tables], edges) for tables in rows])
+    orders = [table for tables in rows for table in tables if table.workload == "buyers"]
     return Sale(
         times=edges[:-1] + STEP / 2,
         offered=offered.mean(axis=0),
@@ -77,7 +78,7 @@ def flash_sale(system: sim.System, replications: int = 6) -> Sale:
         peak_served=_mean(_at_peak(served, edges)),
         peak_orders=_mean(_at_peak(np.array([_rates([_ends(table)], edges) for table in orders]), edges)),
         order_p95=_mean([_p95(table) for table in orders]),
-        failed=_mean([_failed(each.requests) for each in rows]),
+        failed=_share_failed(rows),
     )
 
 
@@ -110,11 +111,20 @@ def _p95(table: RequestTable) -> float:
     return float(np.quantile(times, 0.95, method="higher"))
 
 
-def _failed(tables: tuple[RequestTable, ...]) -> float:
-    """Share of the requests that came at the peak and were not served."""
-    came = [(table.arrival >= PEAK[0]) & (table.arrival < PEAK[1]) for table in tables]
-    lost = sum(int((table.outcome[inside] != COMPLETED).sum()) for table, inside in zip(tables, came, strict=True))
-    return lost / sum(int(inside.sum()) for inside in came)
+def _share_failed(rows: list[list[RequestTable]]) -> sim.Estimate:
+    """Share of the requests that came at the peak and were not served; Clopper and Pearson's interval where none is."""
+    counts = [_lost(tables) for tables in rows]
+    if not any(lost for lost, _ in counts):
+        return proportion_interval(0, sum(came for _, came in counts))
+    found = _mean([lost / came for lost, came in counts])
+    return replace(found, high=min(found.high, 1.0))
+
+
+def _lost(tables: list[RequestTable]) -> tuple[int, int]:
+    """Requests that came at the peak and were not served, and all that came then."""
+    inside = [(table.arrival >= PEAK[0]) & (table.arrival < PEAK[1]) for table in tables]
+    lost = sum(int((table.outcome[came] != COMPLETED).sum()) for table, came in zip(tables, inside, strict=True))
+    return lost, sum(int(came.sum()) for came in inside)
 
 
 def study(replications: int) -> tuple[pd.DataFrame, dict[str, Sale]]:
@@ -152,7 +162,7 @@ def table(found: pd.DataFrame) -> str:
             _cell(row, "sale_served_per_s", "{:,.0f}", "/s"),
             _cell(row, "sale_orders_per_s", "{:,.0f}", "/s"),
             _seconds(row),
-            _cell(row, "sale_failed", "{:.1%}"),
+            _cell(row, "sale_failed", "{:.2%}"),
             f"${row['cost_per_hour']:.2f}/h",
         ]
         lines.append(f"| {row['phase'].removeprefix('phase-')} | " + " | ".join(cells) + " |")
@@ -161,7 +171,7 @@ def table(found: pd.DataFrame) -> str:
 
 def _cell(row: dict[str, float], name: str, form: str, unit: str = "") -> str:
     value, low, high = (form.format(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{value}{unit}" if low == high else f"{value}{unit} [{low}, {high}]"
+    return f"{value}{unit} [{low}, {high}]"
 
 
 def _seconds(row: dict[str, float]) -> str:
