@@ -170,7 +170,7 @@ def stop_awaiting(w: Record, token: int) -> None:
 
 @inlined
 def acknowledge(w: Record, message: int, levels: int) -> None:
-    """Wake the publisher so many levels up, if it waits (rule 10)."""
+    """Wake the publisher so many levels up, if it waits (rule 13)."""
     publisher = awaited_by(w, message, levels)
     if publisher != NONE:
         stop_awaiting(w, publisher)

@@ -56,7 +56,7 @@ def fail(w: Record, token: int, reason: int) -> bool:
 
 @inlined
 def _refuse(w: Record, t: Record, message: int) -> None:
-    """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 10)."""
+    """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 13)."""
     if t.publisher != NONE:
         token_at(w.tokens, t.publisher).refused = 1 + t.reason
         acknowledge(w, message, 1)

@@ -131,10 +131,10 @@ class Engine:
         self.run(token)
 
     def start_message(self, stream: int, number: int, pc: int, frame: list[int]) -> Token:
-        """Let a message come now, which runs after those already woken (rule 10)."""
+        """Let a message come now, which runs after those already woken (rule 13)."""
         now = self.environment.now
         components = self.program.workloads[stream].components
-        token = Token(Request(stream, number, -1, now), pc, frame, [0.0] * (2 * len(components)))
+        token = self.token(Request(stream, number, -1, now), pc, frame, [0.0] * (2 * len(components)))
         self.recorder.workloads[stream].arrive(token, now)
         self.wake(token)
         return token

@@ -35,7 +35,7 @@ class Unwinder:
         return False
 
     def acknowledge(self, message: Token, levels: int = 1) -> None:
-        """Wake the publisher so many levels up, if it waits (rule 10)."""
+        """Wake the publisher so many levels up, if it waits (rule 13)."""
         publisher = self.awaited_by(message, levels)
         if publisher is not None:
             publisher.at.withdraw(publisher)  # type: ignore[union-attr]
@@ -51,7 +51,7 @@ class Unwinder:
         return publisher
 
     def _refuse(self, message: Token) -> None:
-        """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 10)."""
+        """Wake the publisher who waits for a message that has failed, to fail in its turn (rule 13)."""
         if message.publisher is not None:
             message.publisher.refused = message.reason
         self.acknowledge(message)
