@@ -36,6 +36,7 @@ APPROXIMATE = {
     "examples/repairs": (1.0, 1.6),  # requests also meet faults, however few they are
     "ecommerce/phase-2": (0.7, 1.0),  # the first of two, one of which is at once there where a cache hits
     "ecommerce/phase-3": (0.7, 1.0),
+    "examples/protected-gateway": (0.95, 1.0),  # hedging is computed for exponential times
     "lab/cpu-quota-closed": (1.0, 4.5),  # a quota stops a request of more than it though nobody else is there
 }
 
@@ -82,6 +83,7 @@ def _capacities(system: sim.System) -> Iterator[str]:
     for name, service in system.services.items():
         yield from doubled(f"services.{name}.workers", service.workers)
         yield from doubled(f"services.{name}.replicas", service.replicas)
+        yield from doubled(f"services.{name}.rate_limit.rate", service.rate_limit and service.rate_limit.rate, " /s")
     for name, api in system.resources("externals").items():
         yield from doubled(f"externals.{name}.concurrency", api.concurrency)
     for name, broker in system.resources("brokers").items():

@@ -635,20 +635,21 @@ class _Reading:
     def _fork(self, instruction: ops.Fork, pc: int) -> _Step:
         times = sorted(self.time_left[target] for target in instruction.targets)
         succeeds = _enough_succeed([self.success[target] for target in instruction.targets], instruction.need)
-        hedges = [self._pause(target) for target in instruction.targets[1:]] if instruction.need == 1 else []
-        if hedges and all(hedges):
+        hedges = [self._hedge(target, instruction.targets[0]) for target in instruction.targets[1:]]
+        if instruction.need == 1 and hedges and all(hedges):
             time, weights = _hedged(self.time_left[instruction.targets[0]], sorted(hedges))
             return _Step(time, ((pc + 1, succeeds),), tuple(zip(instruction.targets, weights, strict=True)))
         branches = tuple((target, 1.0) for target in instruction.targets)
         return _Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
 
-    def _pause(self, pc: int) -> float:
-        """The constant delay with which code begins; 0 where it begins with something else."""
+    def _hedge(self, pc: int, first: int) -> float:
+        """The constant delay after which code takes as long as the first branch; 0 where it does not."""
         instruction = self.program.instructions[pc]
         if not isinstance(instruction, ops.Delay):
             return 0.0
         distribution = self.program.draws[instruction.amount].distribution
-        return distribution.value if isinstance(distribution, Constant) else 0.0
+        alike = math.isclose(self.time_left[pc + 1], self.time_left[first], rel_tol=1e-9)
+        return distribution.value if isinstance(distribution, Constant) and alike else 0.0
 
     def _publish(self, instruction: ops.Publish, pc: int) -> _Step:
         time = 0.0 if instruction.awaited is None else self.until[0][instruction.target]
