@@ -601,7 +601,7 @@ def long_run():
 
     def start(*arguments):
         process = subprocess.Popen(
-            command("run", "shop.yaml", "-d", "1000000s", *arguments),
+            command("run", "shop.yaml", "-d", "1000000s", "--summaries-only", *arguments),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         started.append(process)
