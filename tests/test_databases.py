@@ -166,6 +166,25 @@ def test_replicas_apply_one_update_after_the_other():
     assert sim.facts(program_of(document)).saturation_of("databases.d.apply") == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+def test_an_update_is_applied_in_the_memory_of_each_replica(engine):
+    """Also where the replicas' memory is first used by what applies updates, before any query is met."""
+    database = {"replicas": {"service": "reads", "lag": "1 ms"}, "buffer_pool": "1 MiB", "write_back": 0}
+    document = model({"op": [{"update": "d.t", "cpu": "0 s"}]}, {"rate": "100/s"}, database=database)
+    document["services"]["reads"] = {
+        "host": "h", "replicas": 2, "balancer": "round_robin", "operations": {"get": [{"query": "d.t", "cpu": "0 s"}]},
+    }  # fmt: skip
+    document["workloads"] = {
+        "w": {"operation": "db.op", "rate": "100/s", "arrivals": "constant"},
+        "x": {"operation": "reads.get", "rate": "50/s", "arrivals": "constant"},
+    }
+    program = program_of(document)
+    records = sim.simulate(program, 10.005, seed=1, engine=engine)
+    pools = list(program.resources()["databases.d.reads.buffer_pool"])
+    # 1,000 updates at both, and half of 500 queries at each.
+    assert records.stations[-1, pools, 2].tolist() == pytest.approx([1250.0, 1250.0], abs=1.5)
+
+
 def test_a_hot_row_limits_updates_where_rows_are_locked():
     update = {"op": [{"update": "d.t", "cpu": "10 ms"}]}
     free = {"page_cpu": "0 s", "log_write": "0 B"}

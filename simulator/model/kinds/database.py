@@ -118,8 +118,8 @@ class DatabaseStations:
             self.locks[table] = Place((station,))
         return self.locks[table]
 
-    def pool(self, site: Site) -> Place | float:
-        """The buffer pool of the replica that a site is, or its hit ratio where pages are not simulated."""
+    def pool(self, site: Site, replica: int | None) -> Place | float:
+        """The buffer pool of the replica that a site is, or of a given one; its hit ratio where none is simulated."""
         spec, service = self.spec, site.deployment.name
         resource = f"{self.resource}.{service}.buffer_pool"
         settled = self.lowering.settled.get(resource)
@@ -128,10 +128,10 @@ class DatabaseStations:
         if spec.hit_ratio == "computed" and settled is not None:
             return math.fsum(store.hit_ratio for store in settled) / len(settled)
         if service not in self.pools:
-            self.pools[service] = tuple(
-                self._store(resource, number) for number in range(len(site.deployment.instances))
-            )
-        return site.spread(self.pools[service])
+            count = len(self.lowering.deployments[service].instances)
+            self.pools[service] = tuple(self._store(resource, number) for number in range(count))
+        stations = self.pools[service]
+        return site.spread(stations) if replica is None else Place(stations[replica : replica + 1])
 
     def _store(self, resource: str, number: int) -> int:
         capacity = self.spec.pool_pages
@@ -239,10 +239,14 @@ class Database(Resource):
 
 
 class _Access:
-    """A table as a step sees it where it runs: its place among the pages, and what it costs to get at a row."""
+    """A table as a step sees it where it runs: its place among the pages, and what it costs to get at a row.
 
-    def __init__(self, site: Site, target: str, key: int | None = None) -> None:
+    `replica` is the number of the one it runs at where that is fixed.
+    """
+
+    def __init__(self, site: Site, target: str, key: int | None = None, replica: int | None = None) -> None:
         self.site = site
+        self.replica = replica
         self.builder = site.builder
         name, _, table = target.partition(".")
         self.database: DatabaseStations = site.resource("databases", name)
@@ -295,7 +299,7 @@ class _Access:
 
     def fetch(self, index: int = 0) -> None:
         """Emit the getting of a page into memory."""
-        pool = self.database.pool(self.site)
+        pool = self.database.pool(self.site, self.replica)
         read = partial(disk, self.site, "read", self.spec.page)
         if isinstance(pool, Place):
             look_up(self.builder, pool, self.page(index), read)
@@ -450,7 +454,7 @@ class Update(StepPart):
                 there.delay("lag", replicas.lag.distribution())
                 there.acquire("apply", Place(database.appliers[number : number + 1]), Constant(1.0))
                 compute(there, self.cpu.distribution().mean * replicas.apply)
-                _Access(there, self.update, access.key).fetch()
+                _Access(there, self.update, access.key, replica=number).fetch()
                 builder.emit(Remove(stale, row))
                 there.release()
 
