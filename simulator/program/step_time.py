@@ -1,0 +1,69 @@
+"""How long an LLM serving engine takes for a step: one pass of the model over the tokens of a batch.
+
+A step computes the next part of some prompts (prefill) and one more token of each sequence that generates (decode).
+
+    t = overhead + max(weights, token * T) + sequence * n + chunk * sum over prompt parts of max(P, floor) * (k + P / 2)
+        + generated * K                                where no prompt is in the step
+        + max(longest * K_max, mixed * K)              where one is
+        + link + link_token * T
+
+with T tokens in all, n sequences that generate, of which each attends to as many tokens as it has so far and their sum
+is K, the largest K_max; P tokens of a prompt of which k are computed already. The weights are read once however many
+tokens there are; small prompt parts cost as much attention as `floor` tokens; and beside a prompt, attention of those
+that generate costs more a token. It is the roofline of Williams, Waterman & Patterson (CACM 52(4), 2009) with those
+three corrections, which vLLM's measured kernels need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Coefficients of the time of a step, all in seconds (a token, or a token squared), but `floor` in tokens."""
+
+    overhead: float
+    weights: float
+    token: float
+    sequence: float = 0.0
+    chunk: float = 0.0
+    floor: float = 0.0
+    generated: float = 0.0
+    mixed: float = 0.0
+    longest: float = 0.0
+    link: float = 0.0
+    link_token: float = 0.0
+
+    def seconds(self, tokens: float, generating: float, attended: float, longest: float, attention: float) -> float:
+        """Time of a step of `tokens`, where `generating` sequences attend to so many tokens in all, and at most.
+
+        `attention` is the sum over the prompt parts of `prompt_attention`, 0 where there are none.
+        """
+        return step_seconds(
+            self.overhead, self.weights, self.token, self.sequence, self.chunk, self.generated, self.mixed,
+            self.longest, self.link, self.link_token, tokens, generating, attended, longest, attention,
+        )  # fmt: skip
+
+    def prompt_attention(self, computed: float, part: float) -> float:
+        """What a part of a prompt adds to `attention`, in tokens squared: `part` tokens after `computed` ones."""
+        return prompt_attention(self.floor, computed, part)
+
+
+def prompt_attention(floor: float, computed: float, part: float) -> float:
+    """See `StepTime.prompt_attention`; both engines calculate by this."""
+    return max(part, floor) * (computed + 0.5 * part)
+
+
+def step_seconds(
+    overhead: float, weights: float, token: float, sequence: float, chunk: float, generated: float, mixed: float,
+    longest_token: float, link: float, link_token: float,
+    tokens: float, generating: float, attended: float, longest: float, attention: float,
+) -> float:  # fmt: skip
+    """See `StepTime.seconds`; both engines calculate by this."""
+    seconds = overhead + max(weights, token * tokens) + sequence * generating + chunk * attention
+    if attention > 0.0:
+        seconds += max(longest_token * longest, mixed * attended)
+    else:
+        seconds += generated * attended
+    return seconds + (link + link_token * tokens)
