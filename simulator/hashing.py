@@ -52,3 +52,13 @@ def buckets_of(keys: int, count: int, salt: int = 0) -> NDArray[np.int64]:
             stays = following < count
             moving, state, following = moving[stays], state[stays], following[stays]
     return buckets
+
+
+def prompt_key(key: int) -> int:
+    """What the keys of the blocks of prompts that begin with the same text have in common."""
+    return mixed(key, 0)
+
+
+def block_key(prompt: int, block: int) -> int:
+    """The key of a block of a prompt: equal ones hold the same tokens after the same tokens."""
+    return mixed(prompt, block)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-FORMAT = 2
+FORMAT = 3
 WINDOWS = 200
 """Equal steps of a run at whose ends stations and workloads are sampled."""
 CHUNK = 1 << 14
@@ -30,6 +30,15 @@ STATION_FIELDS = (
     "delivered",  # work credited to jobs, summed job by job; the utilisation law says it equals busy_area
     "present",  # number present now
 )
+INFERENCE_FIELDS = (
+    "steps",
+    "stepping",  # time spent in steps
+    "prompt_tokens",  # of admitted sequences
+    "cached_tokens",  # of these, those that were there already
+    "computed_tokens",  # of prompts, again after a preemption
+    "generated_tokens",
+    "preemptions",
+)
 WORKLOAD_FIELDS = ("population_area", "arrived", "completed", "failed")
 
 
@@ -38,7 +47,7 @@ class RequestTable:
     """One row per request of a workload, in order of ending; those in flight last, in order of arrival.
 
     `outcome` is COMPLETED, IN_FLIGHT, or 1 + the index of the failure reason; `end` is NaN while in flight.
-    `wait` and `service` have shape (requests, components), in seconds.
+    `wait` and `service` have shape (requests, components), in seconds, and `meter` (requests, meters).
     """
 
     workload: str
@@ -52,13 +61,21 @@ class RequestTable:
     retries: Integers
     wait: Floats
     service: Floats
+    meters: tuple[str, ...]
+    meter: Floats
 
     @classmethod
     def from_rows(
-        cls, workload: str, operations: tuple[str, ...], components: tuple[str, ...], rows: Floats
+        cls,
+        workload: str,
+        operations: tuple[str, ...],
+        components: tuple[str, ...],
+        meters: tuple[str, ...],
+        rows: Floats,
     ) -> RequestTable:
-        """From rows of (number, operation, arrival, end, outcome, retries, wait 0, service 0, wait 1, ...)."""
-        rows = rows.reshape(-1, 6 + 2 * len(components))
+        """From rows of (number, operation, arrival, end, outcome, retries, wait 0, service 0, ..., meter 0, ...)."""
+        first = 6 + 2 * len(components)
+        rows = rows.reshape(-1, first + len(meters))
         return cls(
             workload, operations, components,
             number=rows[:, 0].astype(np.int64),
@@ -67,8 +84,10 @@ class RequestTable:
             end=rows[:, 3].copy(),
             outcome=rows[:, 4].astype(np.int64),
             retries=rows[:, 5].astype(np.int64),
-            wait=rows[:, 6::2].copy(),
-            service=rows[:, 7::2].copy(),
+            wait=rows[:, 6:first:2].copy(),
+            service=rows[:, 7:first:2].copy(),
+            meters=meters,
+            meter=rows[:, first:].copy(),
         )  # fmt: skip
 
     def __len__(self) -> int:
@@ -79,6 +98,7 @@ class RequestTable:
         return {
             "number": self.number, "operation": self.operation, "arrival": self.arrival, "end": self.end,
             "outcome": self.outcome, "retries": self.retries, "wait": self.wait, "service": self.service,
+            "meter": self.meter,
         }  # fmt: skip
 
     def chunks(self, rows: int = CHUNK) -> Iterator[RequestTable]:
@@ -88,7 +108,7 @@ class RequestTable:
             yield RequestTable(
                 self.workload, self.operations, self.components, self.number[cut], self.operation[cut],
                 self.arrival[cut], self.end[cut], self.outcome[cut], self.retries[cut], self.wait[cut],
-                self.service[cut],
+                self.service[cut], self.meters, self.meter[cut],
             )  # fmt: skip
 
 
@@ -106,7 +126,7 @@ class RequestDigest:
 
     def update(self, table: RequestTable) -> None:
         """Take in the next requests."""
-        self.names = "\0".join((table.workload, *table.operations, *table.components)).encode()
+        self.names = "\0".join((table.workload, *table.operations, *table.components, *table.meters)).encode()
         for name, column in table.columns().items():
             self.columns.setdefault(name, hashlib.sha256()).update(np.ascontiguousarray(column).tobytes())
 
@@ -121,8 +141,8 @@ class Records:
 
     `requests` is empty where they were handed on instead of kept; `request_digests` then has what the digest needs to
     know of them. `resources` names the resource of each station. `times` has shape (T,), `stations` (T, stations,
-    STATION_FIELDS) and `workloads` (T, workloads, WORKLOAD_FIELDS): cumulated from time 0, sampled at `times`,
-    the first row at 0 and the last at `duration`.
+    STATION_FIELDS), `inference` (T, inference stations, INFERENCE_FIELDS) and `workloads` (T, workloads,
+    WORKLOAD_FIELDS): cumulated from time 0, sampled at `times`, the first row at 0 and the last at `duration`.
     """
 
     seed: int
@@ -133,6 +153,7 @@ class Records:
     resources: tuple[str, ...]
     times: Floats
     stations: Floats
+    inference: Floats
     workloads: Floats
     request_digests: tuple[bytes, ...] = ()
 
@@ -141,7 +162,7 @@ class Records:
         digest = hashlib.sha256(f"tpsim {FORMAT} {self.seed} {self.replication} {self.duration!r}".encode())
         for requests in self.request_digests or map(_digest_of, self.requests):
             digest.update(requests)
-        for samples in (self.times, self.stations, self.workloads):
+        for samples in (self.times, self.stations, self.inference, self.workloads):
             digest.update(np.ascontiguousarray(samples).tobytes())
         return digest.hexdigest()
 

@@ -43,6 +43,7 @@ class _Stream:
     operation: str
     priority: int
     components: dict[str, int]
+    meters: dict[str, int]
 
 
 class Builder:
@@ -62,6 +63,7 @@ class Builder:
         self._path: list[str] = []
         self._streams: dict[str, _Stream] = {}
         self._components: dict[str, int] = {}
+        self._meters: dict[str, int] = {}
         self._frame_size = self._largest_frame = 1
         self._repeating = 0
 
@@ -99,6 +101,12 @@ class Builder:
     def component(self, name: str) -> int:
         """Number of a component of the workload under construction, added where it is new."""
         return self._components.setdefault(name, len(self._components))
+
+    def meters(self, *names: str) -> int:
+        """Number of the first of some meters in a row, of the workload under construction, added where they are new."""
+        for name in names:
+            self._meters.setdefault(name, len(self._meters))
+        return self._meters[names[0]]
 
     @contextmanager
     def preceded(self) -> Iterator[list[Instruction]]:
@@ -144,13 +152,14 @@ class Builder:
 
         That number is for `Publish`, and becomes an index into `Program.workloads` in `build`.
         """
-        stream = self._streams.setdefault(name, _Stream(len(self._streams), operation, priority, {}))
+        stream = self._streams.setdefault(name, _Stream(len(self._streams), operation, priority, {}, {}))
         outside, self._components = self._components, stream.components
+        outside_meters, self._meters = self._meters, stream.meters
         try:
             with self.detached():
                 yield stream.number
         finally:
-            self._components = outside
+            self._components, self._meters = outside, outside_meters
 
     def draw(self, distribution: Distribution, purpose: str) -> int:
         """Number of a draw named by the current path and purpose; equal constants share one."""
@@ -173,6 +182,15 @@ class Builder:
         if isinstance(spec.distribution, Constant):
             return self._constant(spec.distribution.scaled(factor))
         self.draws.append(Draw(spec.stream, spec.distribution.scaled(factor), self.counter()))
+        return len(self.draws) - 1
+
+    def times_register(self, distribution: Distribution, register: int, purpose: str) -> int:
+        """Number of a draw that is multiplied by a register."""
+        if isinstance(distribution, Constant):
+            self.draws.append(Draw("constant", distribution, factor=register))
+        else:
+            stream = self._unique("/".join([*self._path, purpose]))
+            self.draws.append(Draw(stream, distribution, self.counter(), register))
         return len(self.draws) - 1
 
     def counter(self) -> int:
@@ -271,15 +289,19 @@ class Builder:
         """The streams of messages, whose frames are copies of their publishers'."""
         for name, stream in self._streams.items():
             entries = (Entry(stream.operation, 0, 1.0),)
-            components = tuple(stream.components)
-            yield Workload(name, Messages(), entries, 0, components, self._largest_frame, stream.priority)
+            yield Workload(
+                name, Messages(), entries, 0, tuple(stream.components), self._largest_frame, stream.priority,
+                meters=tuple(stream.meters),
+            )  # fmt: skip
 
     def workload(self, workload: Workload) -> None:
         """Add the workload whose code has been emitted since `start_workload`, its components and frame filled in."""
-        filled = replace(workload, components=tuple(self._components), frame_size=self._frame_size)
+        filled = replace(
+            workload, components=tuple(self._components), frame_size=self._frame_size, meters=tuple(self._meters)
+        )
         self._largest_frame = max(self._largest_frame, self._frame_size)
         self.workloads.append(filled)
 
     def start_workload(self) -> None:
         """Begin with the code of another workload: fresh registers and components."""
-        self._components, self._frame_size = {}, 1
+        self._components, self._meters, self._frame_size = {}, {}, 1

@@ -9,6 +9,7 @@ named by the instructions. `pc` below is an index into `Program.instructions`; a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 NO_REGISTER = -1
 
@@ -82,10 +83,39 @@ class Deposit:
 
 @dataclass(frozen=True, slots=True)
 class DrawInto:
-    """Put a drawn number into a register."""
+    """Put a drawn number into a register, rounded."""
 
     register: int
     draw: int
+
+
+class Arithmetic(StrEnum):
+    """What `Calculate` does with two numbers."""
+
+    ADD = "add"
+    SUBTRACT = "subtract"
+    LEAST = "least"
+    MOST = "most"
+
+
+@dataclass(frozen=True, slots=True)
+class Calculate:
+    """Put the sum (or so) of a register and another one, or `constant` where there is none, into a register."""
+
+    register: int
+    operation: Arithmetic
+    left: int
+    right: int = NO_REGISTER
+    constant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class IfAtLeast:
+    """Jump to `target` where a register is at least `least`."""
+
+    register: int
+    least: int
+    target: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +148,45 @@ class GroupInto:
     key_register: int
     size: int
     first: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generate:
+    """Have an inference station compute a prompt and generate tokens, as many as two registers say, at least 1 each.
+
+    The time up to the first token goes to `component`, that from then on to `generating`. Blocks of the first `shared`
+    tokens of the prompt are the same for all with the same `shared_key`, those of the rest for all with the same key
+    in `key_register`; without one nobody else has them.
+
+    Where it has `begun`, the prompt has been computed, and the first token generated, by another station.
+
+    Where `latency` is the number of a meter, it gets the time of the first token, and the next two add up the time from
+    the first to the last token and how many tokens came in it; the one after is the longest time between two tokens.
+    Meter `usage` and the next two add up tokens of prompts, those of them that were there already, and generated ones.
+    """
+
+    place: Place
+    component: int
+    generating: int
+    prompt_register: int
+    output_register: int
+    usage: int
+    latency: int | None = None
+    key_register: int = NO_REGISTER
+    shared: int = 0
+    shared_key: int = 0
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """Add a drawn number to a meter of the request, or set it to the present time where there is no `amount`.
+
+    Meters are numbers that are recorded with every request.
+    """
+
+    meter: int
+    amount: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,8 +490,8 @@ class Join:
 
 
 Instruction = (
-    Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | NumberInto | HashInto | GroupInto
-    | Lookup | Insert | Remove | Choose | Switch | Jump | Fork | Publish | Acknowledge | IfAbandoned | Select
+    Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | Calculate | NumberInto | HashInto
+    | GroupInto | Lookup | Insert | Remove | Generate | Meter | Choose | Switch | IfAtLeast | Jump | Fork | Publish | Acknowledge | IfAbandoned | Select
     | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
     | SetSpeed | Halt | Resume | Close | Open | Break | Exclude | Include | Set | Add | Branch | Scale | Join
 )  # fmt: skip

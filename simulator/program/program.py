@@ -22,12 +22,14 @@ class Draw:
     """A named source of random amounts.
 
     A token's draw is the value number `request number` of stream `stream` at draw number `frame[0] + n`, where n
-    counts the token's earlier draws here in register `counter`; code that runs once per frame needs no counter.
+    counts the token's earlier draws here in register `counter`; code that runs once per frame needs no counter. Where
+    there is a `factor`, it is multiplied by what that register has.
     """
 
     stream: str
     distribution: Distribution
     counter: int = NO_REGISTER
+    factor: int = NO_REGISTER
 
 
 class Policy(StrEnum):
@@ -108,7 +110,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A source of requests; `choice` draws which entry a request takes.
+    """A source of requests; `choice` draws which entry a request takes, and `meters` name the numbers that it carries.
 
     Messages start where they are published; their one entry only names the operation.
 
@@ -124,6 +126,7 @@ class Workload:
     frame_size: int
     priority: int = 0
     background: bool = False
+    meters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

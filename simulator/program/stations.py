@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from simulator.program.step_time import StepTime
+
 GOLDEN_RATIO = 0.6180339887498949  # its multiples' fractions lie evenly between 0 and 1, however many
 
 
@@ -202,6 +204,36 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Inference:
+    """An LLM serving engine that forms a new batch for every step: continuous batching, as vLLM's scheduler does it.
+
+    At most `sequences` sequences run at a time, each computing its prompt in parts, then a token a step. A step takes
+    at most `tokens` tokens: one of each sequence that generates and parts of prompts, of at most `part` tokens, in the
+    order in which they were admitted; what is left of them goes to prompts that wait. Its time is that of `step`.
+
+    The keys and values of a sequence's tokens take blocks of `block` tokens from the pool number `memory`. A waiting
+    sequence is admitted where its prompt fits. A sequence that finds no block free takes the blocks of the one that
+    was admitted last, which waits again at the head of the queue and computes everything anew. With `prefix_caching`
+    blocks that are full keep what they hold when they come free, until they are needed, the least recently used first;
+    a prompt that begins with the same tokens has them already.
+
+    `static` batching admits only when nothing runs. With `priority` the queue is served by it, and the sequences of
+    least priority lose their blocks first.
+    """
+
+    resource: str
+    step: StepTime
+    sequences: int
+    tokens: int
+    part: int
+    memory: int
+    block: int = 16
+    prefix_caching: bool = True
+    priority: bool = False
+    static: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Gauge:
     """A number that instructions read and change; `busy_area` integrates it over time. It starts as `level`."""
 
@@ -217,7 +249,9 @@ class External:
     name: str
 
 
-Station = Servers | Sharing | Pool | KeyedLocks | Bucket | Store | Batch | Breaker | Budget | Gauge | External
+Station = (
+    Servers | Sharing | Pool | KeyedLocks | Bucket | Store | Batch | Inference | Breaker | Budget | Gauge | External
+)
 
 
 def capacity_of(station: Station) -> float:
@@ -227,6 +261,8 @@ def capacity_of(station: Station) -> float:
             return float(station.servers)
         case Batch():
             return float(station.most)
+        case Inference():
+            return float(station.sequences)
         case Sharing(_, capacity, quota):
             if quota is None:
                 return max(capacity)

@@ -8,7 +8,7 @@ import numpy as np
 
 from simulator.errors import ConservationError
 from simulator.program.program import Program
-from simulator.program.stations import Batch, External, Servers, Sharing, Store
+from simulator.program.stations import Batch, External, Inference, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, Records, RequestTable
 
 TOLERANCE = 1e-6
@@ -64,7 +64,7 @@ def check_tallies(tallies: Sequence[Tally], records: Records, program: Program) 
     for station, fields in zip(program.stations, records.stations[-1], strict=True):
         inside = 0.0 if isinstance(station, Store) else fields[FIELD["present"]]
         _check_flow(station.resource, fields, inside)
-        if isinstance(station, Servers | Sharing | Batch | External):
+        if isinstance(station, Servers | Sharing | Batch | Inference | External):
             _agree(f"{station.resource}: utilisation law", float(fields[BUSY_AREA]), float(fields[DELIVERED]))
 
 

@@ -17,6 +17,7 @@ from simulator.engines.simpy.recorder import Recorder
 from simulator.engines.simpy.sources import Source, source_of
 from simulator.engines.simpy.stations import station_of
 from simulator.engines.simpy.stations.external import Serve
+from simulator.engines.simpy.stations.inference import InferenceStation
 from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.tokens import Request, Token
 from simulator.engines.simpy.unwinding import Unwinder
@@ -42,7 +43,10 @@ class Engine:
         self.tokens: WeakSet[Token] = WeakSet()  # kept where the Program has a `Break`
         self.breaks = any(isinstance(instruction, Break) for instruction in program.instructions)
         serves = {name: process(self.environment) for name, process in processes.items()}
-        self.stations: list[Station] = [station_of(self, spec, serves) for spec in program.stations]
+        self.stations: list[Station] = []
+        for spec in program.stations:
+            self.stations.append(station_of(self, spec, serves))
+        self.inference = [each for each in self.stations if isinstance(each, InferenceStation)]
         self.unwinder = Unwinder(self)
         self.fail = self.unwinder.fail
         self.recorder = Recorder(self, consume)
@@ -122,7 +126,7 @@ class Engine:
         """Let request `number` of a workload come now."""
         spec = self.program.workloads[workload]
         now = self.environment.now
-        request = Request(workload, number, user, now)
+        request = Request(workload, number, user, now, len(spec.meters))
         token = self.token(request, 0, [0] * spec.frame_size, [0.0] * (2 * len(spec.components)))
         if len(spec.entries) > 1:
             request.operation = int(self.interpreter.draws[spec.choice](token))
@@ -133,8 +137,9 @@ class Engine:
     def start_message(self, stream: int, number: int, pc: int, frame: list[int]) -> Token:
         """Let a message come now, which runs after those already woken (rule 13)."""
         now = self.environment.now
-        components = self.program.workloads[stream].components
-        token = self.token(Request(stream, number, -1, now), pc, frame, [0.0] * (2 * len(components)))
+        spec = self.program.workloads[stream]
+        request = Request(stream, number, -1, now, len(spec.meters))
+        token = self.token(request, pc, frame, [0.0] * (2 * len(spec.components)))
         self.recorder.workloads[stream].arrive(token, now)
         self.wake(token)
         return token

@@ -5,7 +5,9 @@ A step returns True where the token goes on at its `pc`, False where it blocks o
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from simulator.distributions import Constant
@@ -24,6 +26,14 @@ from simulator.streams import Stream, message_base
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
     from simulator.engines.simpy.stations.bucket import BucketStation
+
+
+CALCULATIONS: dict[ops.Arithmetic, Callable[[int, int], int]] = {
+    ops.Arithmetic.ADD: operator.add,
+    ops.Arithmetic.SUBTRACT: operator.sub,
+    ops.Arithmetic.LEAST: min,
+    ops.Arithmetic.MOST: max,
+}
 
 
 class Passing:
@@ -110,6 +120,9 @@ class Interpreter(ControlSteps):
 
     def _sampler(self, draw: Draw) -> Callable[[Token], float]:
         """The function that draws for a token (rule 8)."""
+        if draw.factor != NO_REGISTER:
+            factor, amount = draw.factor, self._sampler(replace(draw, factor=NO_REGISTER))
+            return lambda token: amount(token) * token.frame[factor]
         if isinstance(draw.distribution, Constant):
             value = draw.distribution.value
             return lambda token: value
@@ -206,7 +219,51 @@ class Interpreter(ControlSteps):
         register, draw = instruction.register, self.draws[instruction.draw]
 
         def step(token: Token) -> bool:
-            token.frame[register] = int(draw(token))
+            token.frame[register] = int(draw(token) + 0.5)
+            token.pc = following
+            return True
+
+        return step
+
+    def _Calculate(self, instruction: ops.Calculate, following: int) -> Step:
+        register, left, right = instruction.register, instruction.left, instruction.right
+        calculate, constant = CALCULATIONS[instruction.operation], instruction.constant
+
+        def step(token: Token) -> bool:
+            frame = token.frame
+            frame[register] = calculate(frame[left], constant if right == NO_REGISTER else frame[right])
+            token.pc = following
+            return True
+
+        return step
+
+    def _IfAtLeast(self, instruction: ops.IfAtLeast, following: int) -> Step:
+        def step(token: Token) -> bool:
+            token.pc = instruction.target if token.frame[instruction.register] >= instruction.least else following
+            return True
+
+        return step
+
+    def _Generate(self, instruction: ops.Generate, following: int) -> Step:
+        station, workloads = self._station(instruction.place), self.engine.program.workloads
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            level = workloads[token.request.workload].priority
+            return station(token).submit(token, instruction, level)  # type: ignore[no-any-return]
+
+        return step
+
+    def _Meter(self, instruction: ops.Meter, following: int) -> Step:
+        amount = None if instruction.amount is None else self.draws[instruction.amount]
+        environment = self.engine.environment
+
+        def step(token: Token) -> bool:
+            meters = token.request.meters
+            if amount is None:
+                meters[instruction.meter] = environment.now
+            else:
+                meters[instruction.meter] += amount(token)
             token.pc = following
             return True
 

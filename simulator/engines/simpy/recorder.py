@@ -11,7 +11,17 @@ import numpy as np
 
 from simulator.engines.simpy.tokens import Token
 from simulator.program.program import Workload
-from simulator.records import CHUNK, COMPLETED, IN_FLIGHT, Consume, Records, RequestTable
+from simulator.records import (
+    CHUNK,
+    COMPLETED,
+    IN_FLIGHT,
+    INFERENCE_FIELDS,
+    STATION_FIELDS,
+    WORKLOAD_FIELDS,
+    Consume,
+    Records,
+    RequestTable,
+)
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -26,7 +36,7 @@ class WorkloadRecorder:
     def __init__(self, spec: Workload, consume: Callable[[RequestTable], None] | None) -> None:
         self.spec = spec
         self.consume = consume
-        self.chunk = CHUNK * (6 + 2 * len(spec.components))
+        self.chunk = CHUNK * (6 + 2 * len(spec.components) + len(spec.meters))
         self.rows = array("d")
         self.live: dict[Token, None] = {}
         self.arrived = self.completed = self.failed = 0
@@ -61,6 +71,7 @@ class WorkloadRecorder:
         request = token.request
         self.rows.extend((request.number, request.operation, request.arrival, end, outcome, request.retries))
         self.rows.extend(token.times)
+        self.rows.extend(request.meters)
 
     def write_in_flight(self) -> None:
         """Write the requests that the end of the run cuts off."""
@@ -71,7 +82,7 @@ class WorkloadRecorder:
         """The rows so far."""
         spec = self.spec
         operations = tuple(entry.operation for entry in spec.entries)
-        return RequestTable.from_rows(spec.name, operations, spec.components, np.frombuffer(self.rows))
+        return RequestTable.from_rows(spec.name, operations, spec.components, spec.meters, np.frombuffer(self.rows))
 
     def sample(self, now: float) -> tuple[float, ...]:
         """The workload's fields, see `simulator.records.WORKLOAD_FIELDS`."""
@@ -91,12 +102,14 @@ class Recorder:
         ]
         self.times: list[float] = []
         self.station_samples: list[list[tuple[float, ...]]] = []
+        self.inference_samples: list[list[tuple[float, ...]]] = []
         self.workload_samples: list[list[tuple[float, ...]]] = []
 
     def sample(self, now: float) -> None:
         """Sample every station and workload."""
         self.times.append(now)
         self.station_samples.append([station.sample() for station in self.engine.stations])
+        self.inference_samples.append([each.tokens_sample() for each in self.engine.inference])
         self.workload_samples.append([workload.sample(now) for workload in self.workloads])
 
     def records(self, seed: int, replication: int, duration: float) -> Records:
@@ -110,8 +123,13 @@ class Recorder:
             requests=self._requests(),
             resources=tuple(station.resource for station in program.stations),
             times=np.array(self.times),
-            stations=np.array(self.station_samples, dtype=np.float64).reshape(len(self.times), -1, 9),
-            workloads=np.array(self.workload_samples, dtype=np.float64).reshape(len(self.times), -1, 4),
+            stations=np.array(self.station_samples, dtype=np.float64).reshape(len(self.times), -1, len(STATION_FIELDS)),
+            inference=np.array(self.inference_samples, dtype=np.float64).reshape(
+                len(self.times), -1, len(INFERENCE_FIELDS)
+            ),
+            workloads=np.array(self.workload_samples, dtype=np.float64).reshape(
+                len(self.times), -1, len(WORKLOAD_FIELDS)
+            ),
         )
 
     def _requests(self) -> tuple[RequestTable, ...]:

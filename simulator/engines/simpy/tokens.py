@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """One request of a workload; `user` is the closed workload's user who waits for it."""
+    """One request of a workload; `user` is the closed workload's user who waits for it, `meters` its meters."""
 
-    __slots__ = ("arrival", "number", "operation", "retries", "user", "workload")
+    __slots__ = ("arrival", "meters", "number", "operation", "retries", "user", "workload")
 
-    def __init__(self, workload: int, number: int, user: int, arrival: float) -> None:
+    def __init__(self, workload: int, number: int, user: int, arrival: float, meters: int) -> None:
+        self.meters = [0.0] * meters
         self.workload = workload
         self.number = number
         self.user = user

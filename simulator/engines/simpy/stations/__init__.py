@@ -11,6 +11,7 @@ from simulator.engines.simpy.stations.bucket import BucketStation
 from simulator.engines.simpy.stations.budget import BudgetStation
 from simulator.engines.simpy.stations.external import ExternalStation, Serve
 from simulator.engines.simpy.stations.gauge import GaugeStation
+from simulator.engines.simpy.stations.inference import InferenceStation
 from simulator.engines.simpy.stations.keyed_locks import KeyedLocksStation
 from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.engines.simpy.stations.quota import QuotaStation
@@ -27,6 +28,7 @@ from simulator.program.stations import (
     Budget,
     External,
     Gauge,
+    Inference,
     KeyedLocks,
     Pool,
     Servers,
@@ -53,6 +55,8 @@ def station_of(engine: Engine, spec: specs.Station, serves: Mapping[str, Serve])
             return BucketStation(engine, spec)
         case Batch():
             return BatchStation(engine, spec)
+        case Inference():
+            return InferenceStation(engine, spec)
         case Breaker():
             return BreakerStation(engine, spec)
         case Budget():

@@ -22,6 +22,12 @@ class Queue:
         token.mark = [level]
         self._levels.setdefault(level, OrderedDict())[token] = None
 
+    def push_first(self, token: Token, priority: int = 0) -> None:
+        """Join the queue before all others of the same priority, where it is served in order of arrival."""
+        self.push(token, priority)
+        level: int = token.mark[0]  # type: ignore[assignment]
+        self._levels[level].move_to_end(token, last=False)
+
     def pop(self) -> Token:
         """Take the next to be served."""
         level = min(self._levels)

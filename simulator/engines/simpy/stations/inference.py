@@ -1,0 +1,322 @@
+"""LLM serving engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from simulator.engines.simpy.stations.blocks import Blocks
+from simulator.engines.simpy.stations.pool import PoolStation
+from simulator.engines.simpy.stations.queue import Queue
+from simulator.engines.simpy.stations.station import Station
+from simulator.engines.simpy.tokens import Token
+from simulator.hashing import block_key, prompt_key
+from simulator.program.instructions import NO_REGISTER, Generate
+from simulator.program.program import DOES_NOT_FIT
+from simulator.program.stations import Discipline, Inference
+
+if TYPE_CHECKING:
+    from simulator.engines.simpy.engine import Engine
+
+
+class Sequence:
+    """A prompt and the tokens that are generated after it.
+
+    `known` counts the tokens that there are, `computed` those of them whose keys and values are in `blocks`, `part`
+    what the step under way adds to that; the first `keyed` blocks have been offered under their keys.
+    """
+
+    __slots__ = (
+        "admitted", "blocks", "computed", "generated", "instruction", "keyed", "known", "last", "level", "output",
+        "own_key", "part", "prompt", "shared_key", "started", "token",
+    )  # fmt: skip
+
+    def __init__(self, token: Token, instruction: Generate, level: int) -> None:
+        frame = token.frame
+        self.token = token
+        self.instruction = instruction
+        self.level = level
+        self.prompt = max(frame[instruction.prompt_register], 1)
+        self.output = max(frame[instruction.output_register], 1)
+        self.generated = int(instruction.begun)
+        self.known = self.prompt + self.generated
+        self.computed = self.part = self.keyed = 0
+        self.blocks: list[int] = []
+        self.admitted = False
+        self.started = self.last = 0.0
+        self.shared_key = prompt_key(2 * instruction.shared_key)
+        key = instruction.key_register
+        self.own_key = None if key == NO_REGISTER else prompt_key(2 * frame[key] + 1)
+
+    @property
+    def generates(self) -> bool:
+        """Whether the next step brings another token, and not only a part of the prompt."""
+        return self.generated > 0 and self.known - self.computed == 1
+
+    def key(self, block: int, size: int) -> int | None:
+        """The key of a block of the sequence; None where no other sequence can have it."""
+        if (block + 1) * size <= self.instruction.shared:
+            return block_key(self.shared_key, block)
+        return None if self.own_key is None else block_key(self.own_key, block)
+
+
+class InferenceStation(Station):
+    """`Inference`: `busy` counts the sequences that run, in the order of their priority and admission."""
+
+    def __init__(self, engine: Engine, spec: Inference) -> None:
+        super().__init__(engine)
+        self.spec = spec
+        memory = engine.stations[spec.memory]
+        assert isinstance(memory, PoolStation)
+        self.memory = memory
+        self.blocks = Blocks(int(memory.capacity))
+        self.queue = Queue(Discipline.PRIORITY if spec.priority else Discipline.FIFO)
+        self.sequences: dict[Token, Sequence] = {}
+        self.running: list[Sequence] = []
+        self.stepped: list[Sequence] = []
+        self.serving = False
+        self.began = 0.0
+        self.steps = self.preemptions = 0
+        self.stepping = 0.0
+        self.prompt_tokens = self.cached_tokens = self.computed_tokens = self.generated_tokens = 0
+
+    def submit(self, token: Token, instruction: Generate, level: int) -> bool:
+        """Queue for what the token's registers say; a sequence that has not room enough alone is turned away."""
+        sequence = Sequence(token, instruction, level if self.spec.priority else 0)
+        now = self.account()
+        self.arrivals += 1
+        if self._blocks_for(sequence.prompt + sequence.output) > self.memory.capacity:
+            return self.reject(token, DOES_NOT_FIT)
+        token.at = self
+        token.since = now
+        token.component = instruction.component
+        self.sequences[token] = sequence
+        self.waiting += 1
+        self.queue.push(token, sequence.level)
+        if not self.serving:
+            self._step(now)
+        return False
+
+    def _blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.spec.block)
+
+    # A step: first those that run, in order, then those that wait.
+
+    def _step(self, now: float) -> None:
+        self.stepped = []
+        admits = not (self.spec.static and self.running)
+        left = self._continue(now, self.spec.tokens)
+        if admits and left is not None:
+            self._admit(now, left)
+        if self.stepped:
+            seconds = self._seconds()
+            self.steps += 1
+            self.serving = True
+            self.began = now
+            self.engine.after(seconds, self._complete, None)
+
+    def _continue(self, now: float, budget: int) -> int | None:
+        """Give those that run their part of the tokens; returns what is left, None where one lost its blocks."""
+        preempted, position = False, 0
+        while position < len(self.running) and budget:
+            sequence = self.running[position]
+            part = min(sequence.known - sequence.computed, self.spec.part, budget)
+            missing = self._blocks_for(sequence.computed + part) - len(sequence.blocks)
+            if missing > len(self.blocks.free):
+                preempted = True
+                self._preempt(self.running.pop(), now)
+                continue
+            self._schedule(sequence, part, missing)
+            budget -= part
+            position += 1
+        return None if preempted else budget
+
+    def _preempt(self, sequence: Sequence, now: float) -> None:
+        self.preemptions += 1
+        self.busy -= 1
+        self.waiting += 1
+        self.delivered += now - sequence.started
+        sequence.token.served(now)
+        self._give_back(sequence)
+        sequence.computed = sequence.keyed = 0
+        self.queue.push_first(sequence.token, sequence.level)
+
+    def _admit(self, now: float, budget: int) -> None:
+        spec = self.spec
+        while self.waiting and len(self.running) < spec.sequences and budget:
+            sequence = self.sequences[self.queue.head()]
+            found = self.blocks.found(self._keys(sequence))
+            if self._blocks_for(sequence.known) - len(found) > self.blocks.left(found):
+                return
+            self.queue.pop()
+            self._start(sequence, found, now)
+            part = min(sequence.known - sequence.computed, spec.part, budget)
+            self._schedule(sequence, part, self._blocks_for(sequence.computed + part) - len(sequence.blocks))
+            budget -= part
+
+    def _keys(self, sequence: Sequence) -> Iterator[int]:
+        """Keys of the blocks that the sequence may find: at least its last token is computed."""
+        if not self.spec.prefix_caching:
+            return
+        for block in range((sequence.known - 1) // self.spec.block):
+            key = sequence.key(block, self.spec.block)
+            if key is None:
+                return
+            yield key
+
+    def _start(self, sequence: Sequence, found: list[int], now: float) -> None:
+        self.waiting -= 1
+        self.busy += 1
+        sequence.token.waited(now)
+        sequence.started = now
+        place = len(self.running)
+        while place and self.running[place - 1].level > sequence.level:
+            place -= 1
+        self.running.insert(place, sequence)
+        for block in found:
+            self.blocks.use(block)
+        sequence.blocks = found
+        sequence.keyed = len(found)
+        sequence.computed = len(found) * self.spec.block
+        if not sequence.admitted:
+            self._count_prompt(sequence)
+
+    def _count_prompt(self, sequence: Sequence) -> None:
+        sequence.admitted = True
+        cached = min(sequence.computed, sequence.prompt)
+        if sequence.instruction.begun:
+            self._receive(sequence)
+        self.prompt_tokens += sequence.prompt
+        self.cached_tokens += cached
+        meters, usage = sequence.token.request.meters, sequence.instruction.usage
+        meters[usage] += sequence.prompt
+        meters[usage + 1] += cached
+
+    def _receive(self, sequence: Sequence) -> None:
+        """Have the keys and values of the prompt, which were computed elsewhere."""
+        for _ in range(self._blocks_for(sequence.prompt) - len(sequence.blocks)):
+            sequence.blocks.append(self.blocks.take())
+        sequence.computed = sequence.prompt
+
+    def _schedule(self, sequence: Sequence, part: int, missing: int) -> None:
+        for _ in range(missing):
+            sequence.blocks.append(self.blocks.take())
+        sequence.part = part
+        self.stepped.append(sequence)
+        if self.spec.prefix_caching:
+            self._offer(sequence)
+
+    def _offer(self, sequence: Sequence) -> None:
+        """Give the blocks that the step fills their keys."""
+        full = (sequence.computed + sequence.part) // self.spec.block
+        for block in range(sequence.keyed, full):
+            key = sequence.key(block, self.spec.block)
+            if key is None:
+                break
+            self.blocks.keep(sequence.blocks[block], key)
+        sequence.keyed = max(full, sequence.keyed)
+
+    def _seconds(self) -> float:
+        """The time of the step, and what it computes."""
+        self._account_memory()
+        step = self.spec.step
+        tokens = generating = attended = longest = 0
+        attention = 0.0
+        for sequence in self.stepped:
+            tokens += sequence.part
+            if sequence.generates:
+                context = sequence.known
+                generating += 1
+                attended += context
+                longest = max(longest, context)
+            else:
+                attention += step.prompt_attention(float(sequence.computed), float(sequence.part))
+        self.computed_tokens += tokens - generating
+        return step.seconds(float(tokens), float(generating), float(attended), float(longest), attention)
+
+    def _account_memory(self) -> None:
+        self.memory.account()
+        self.memory.used = self.memory.capacity - len(self.blocks.free)
+
+    # The end of a step, of a sequence, or of a wait.
+
+    def _complete(self, _: None) -> None:
+        now = self.account()
+        self.stepping += now - self.began
+        self.serving = False
+        for sequence in self.stepped:
+            if self.sequences.get(sequence.token) is sequence:
+                sequence.computed += sequence.part
+                if sequence.computed == sequence.known:
+                    self._generate(sequence, now)
+        if self.running or self.waiting:
+            self._step(now)
+
+    def _generate(self, sequence: Sequence, now: float) -> None:
+        """Have one more token."""
+        self.generated_tokens += 1
+        sequence.generated += 1
+        sequence.known += 1
+        self._meter_latency(sequence, now)
+        sequence.last = now
+        if sequence.generated == 1:
+            sequence.token.served(now)
+            sequence.token.component = sequence.instruction.generating
+        if sequence.generated >= sequence.output:
+            sequence.token.request.meters[sequence.instruction.usage + 2] += sequence.output
+            self.completions += 1
+            self._leave(sequence, now)
+            self.engine.wake(sequence.token)
+
+    @staticmethod
+    def _meter_latency(sequence: Sequence, now: float) -> None:
+        latency = sequence.instruction.latency
+        if latency is None:
+            return
+        meters = sequence.token.request.meters
+        if sequence.generated == 1:
+            meters[latency] = now
+            return
+        before = sequence.last if sequence.last > 0.0 else meters[latency]
+        meters[latency + 1] += now - before
+        meters[latency + 2] += 1.0
+        meters[latency + 3] = max(meters[latency + 3], now - before)
+
+    def _leave(self, sequence: Sequence, now: float) -> None:
+        self.running.remove(sequence)
+        self.busy -= 1
+        self.delivered += now - sequence.started
+        sequence.token.served(now)
+        sequence.token.at = None
+        self._give_back(sequence)
+        del self.sequences[sequence.token]
+
+    def _give_back(self, sequence: Sequence) -> None:
+        self.blocks.give_back(sequence.blocks)
+        sequence.blocks = []
+        self._account_memory()
+
+    def withdraw(self, token: Token) -> None:
+        """Leave the queue, or the step under way, which takes as long as before."""
+        now = self.account()
+        self.withdrawals += 1
+        sequence = self.sequences[token]
+        if sequence in self.running:
+            self._leave(sequence, now)
+            return
+        self.queue.remove(token)
+        self.waiting -= 1
+        token.waited(now)
+        token.at = None
+        del self.sequences[token]
+
+    def in_progress(self, now: float) -> float:
+        """Seconds that the sequences which run now have run."""
+        return sum(now - sequence.started for sequence in self.running)
+
+    def tokens_sample(self) -> tuple[float, ...]:
+        """The station's tokens, see `simulator.records.INFERENCE_FIELDS`."""
+        return (
+            self.steps, self.stepping, self.prompt_tokens, self.cached_tokens, self.computed_tokens,
+            self.generated_tokens, self.preemptions,
+        )  # fmt: skip
