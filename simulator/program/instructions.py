@@ -156,13 +156,14 @@ class Generate:
 
     The time up to the first token goes to `component`, that from then on to `generating`. Blocks of the first `shared`
     tokens of the prompt are the same for all with the same `shared_key`, those of the rest for all with the same key
-    in `key_register`; without one nobody else has them.
+    in `key_register`; without one nobody else has them, and with a `kept_register` nobody has those behind its tokens.
 
     Where it has `begun`, the prompt has been computed, and the first token generated, by another station.
 
     Where `latency` is the number of a meter, it gets the time of the first token, and the next two add up the time from
     the first to the last token and how many tokens came in it; the one after is the longest time between two tokens.
     Meter `usage` and the next two add up tokens of prompts, those of them that were there already, and generated ones.
+    The means of these are for analysis only.
     """
 
     place: Place
@@ -173,9 +174,13 @@ class Generate:
     usage: int
     latency: int | None = None
     key_register: int = NO_REGISTER
+    kept_register: int = NO_REGISTER
     shared: int = 0
     shared_key: int = 0
     begun: bool = False
+    mean_prompt: float = 1.0
+    mean_cached: float = 0.0
+    mean_output: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +290,13 @@ class Acknowledge:
     """
 
     levels: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """Give the publisher who waits for this token what a register has, into its own; nothing where nobody waits."""
+
+    register: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -491,7 +503,7 @@ class Join:
 
 Instruction = (
     Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | Calculate | NumberInto | HashInto
-    | GroupInto | Lookup | Insert | Remove | Generate | Meter | Choose | Switch | IfAtLeast | Jump | Fork | Publish | Acknowledge | IfAbandoned | Select
-    | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
+    | GroupInto | Lookup | Insert | Remove | Generate | Meter | Choose | Switch | IfAtLeast | Jump | Fork | Publish
+    | Acknowledge | HandBack | IfAbandoned | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
     | SetSpeed | Halt | Resume | Close | Open | Break | Exclude | Include | Set | Add | Branch | Scale | Join
 )  # fmt: skip

@@ -409,6 +409,18 @@ class Interpreter(ControlSteps):
 
         return step
 
+    def _HandBack(self, instruction: ops.HandBack, following: int) -> Step:
+        awaited_by, register = self.engine.unwinder.awaited_by, instruction.register
+
+        def step(token: Token) -> bool:
+            token.pc = following
+            publisher = awaited_by(token, 1)
+            if publisher is not None:
+                publisher.frame[register] = token.frame[register]
+            return True
+
+        return step
+
     def _IfAbandoned(self, instruction: ops.IfAbandoned, following: int) -> Step:
         awaited_by = self.engine.unwinder.awaited_by
 

@@ -23,12 +23,13 @@ class Sequence:
     """A prompt and the tokens that are generated after it.
 
     `known` counts the tokens that there are, `computed` those of them whose keys and values are in `blocks`, `part`
-    what the step under way adds to that; the first `keyed` blocks have been offered under their keys.
+    what the step under way adds to that; the first `keyed` blocks have been offered under their keys. No other sequence
+    has what comes behind `kept` tokens.
     """
 
     __slots__ = (
-        "admitted", "blocks", "computed", "generated", "instruction", "keyed", "known", "last", "level", "output",
-        "own_key", "part", "prompt", "shared_key", "started", "token",
+        "admitted", "blocks", "computed", "generated", "instruction", "kept", "keyed", "known", "last", "level",
+        "output", "own_key", "part", "prompt", "shared_key", "started", "token",
     )  # fmt: skip
 
     def __init__(self, token: Token, instruction: Generate, level: int) -> None:
@@ -47,6 +48,8 @@ class Sequence:
         self.shared_key = prompt_key(2 * instruction.shared_key)
         key = instruction.key_register
         self.own_key = None if key == NO_REGISTER else prompt_key(2 * frame[key] + 1)
+        kept = instruction.kept_register
+        self.kept = self.prompt + self.output if kept == NO_REGISTER else frame[kept]
 
     @property
     def generates(self) -> bool:
@@ -57,7 +60,9 @@ class Sequence:
         """The key of a block of the sequence; None where no other sequence can have it."""
         if (block + 1) * size <= self.instruction.shared:
             return block_key(self.shared_key, block)
-        return None if self.own_key is None else block_key(self.own_key, block)
+        if self.own_key is None or (block + 1) * size > self.kept:
+            return None
+        return block_key(self.own_key, block)
 
 
 class InferenceStation(Station):
