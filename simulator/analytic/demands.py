@@ -22,6 +22,9 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   its utilization reaches 1 where all batches are full, and says too much below that.
 - A message's demands are those of the request that publishes it. A publisher who waits for a message is taken to wait
   until the message's code first gets to where it acknowledges, or to its end.
+- A language model's engine saturates with as many sequences as its limit or its memory lets run, all with prompts and
+  answers of mean length; what prompts have in common is found where engines keep it (see
+  `simulator.analytic.inference`). A jump that depends on a register is taken as often as is estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -42,12 +45,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
+from simulator.analytic.inference import sequences_per_second, time_alone
 from simulator.analytic.keys import Keys, Sharded, keys_of, popularity_of, shards_of, shares_of
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
 from simulator.program.instructions import Place
 from simulator.program.program import Entry, Messages, Program, Users, Workload
-from simulator.program.stations import Batch, Breaker, Eviction, Gauge, KeyedLocks, Sharing, Station, Store, capacity_of
+from simulator.program.stations import (
+    Batch,
+    Breaker,
+    Eviction,
+    Gauge,
+    Inference,
+    KeyedLocks,
+    Sharing,
+    Station,
+    Store,
+    capacity_of,
+)
 
 Floats = NDArray[np.float64]
 
@@ -480,6 +495,10 @@ class _Path:
                 target = self.reading.target(instruction.place, pc)
                 _add(self._visits, target, executions)
                 _add(self._demand, target, executions * self.reading.asked(instruction))
+            case ops.Generate():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions * self.reading.generation(instruction))
             case ops.Lookup(counted=True):
                 target = self.reading.target(instruction.place, pc)
                 _add(self._visits, target, executions)
@@ -569,7 +588,8 @@ class _Reading:
     def mean(self, draw: int) -> float:
         """Mean of a draw."""
         if draw not in self._means:
-            self._means[draw] = float(self.program.draws[draw].distribution.mean)
+            spec = self.program.draws[draw]
+            self._means[draw] = float(spec.distribution.mean) * spec.mean_factor
         return self._means[draw]
 
     def asked(self, instruction: ops.Work | ops.TakeTokens) -> float:
@@ -614,7 +634,23 @@ class _Reading:
             time *= gauge.level
         return _Step(time, ((pc + 1, 1.0),))
 
-    def _branch(self, instruction: ops.Branch, pc: int) -> _Step:
+    def _generate(self, instruction: ops.Generate, pc: int) -> _Step:
+        engine = self.program.stations[instruction.place.stations[0]]
+        assert isinstance(engine, Inference)
+        means = instruction.mean_prompt, instruction.mean_cached if engine.prefix_caching else 0.0
+        time = time_alone(engine, *means, instruction.mean_output)
+        return _Step(time, ((pc + 1, 1.0),))
+
+    def generation(self, instruction: ops.Generate) -> float:
+        """Mean sequence-seconds of an engine that is as busy as can be."""
+        engine = self.program.stations[instruction.place.stations[0]]
+        assert isinstance(engine, Inference)
+        blocks = capacity_of(self.program.stations[engine.memory])
+        cached = instruction.mean_cached if engine.prefix_caching else 0.0
+        most = sequences_per_second(engine, blocks, instruction.mean_prompt, cached, instruction.mean_output)
+        return engine.sequences / most
+
+    def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> _Step:
         return _Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))
 
     def _lookup(self, instruction: ops.Lookup, pc: int) -> _Step:
@@ -671,7 +707,7 @@ class _Reading:
 
 _READERS: dict[type[ops.Instruction], str] = {
     ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
-    ops.Switch: "switch", ops.Branch: "branch",
+    ops.Switch: "switch", ops.Branch: "branch", ops.IfAtLeast: "branch", ops.Generate: "generate",
     ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
     ops.Fail: "stop", ops.Retry: "stop",
 }  # fmt: skip

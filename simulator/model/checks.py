@@ -298,12 +298,19 @@ def _unknown_metrics(document: dict[Any, Any]) -> Iterator[Finding]:
 
 def _streams(document: dict[Any, Any]) -> dict[str, None]:
     """Names under which results can be asked for messages."""
-    return {
+    published = {
         stream: None
         for place, steps in _operations(document).values()
         for _, step in walk_steps(steps, place)
         for stream in _kind(step).streams(step, document)
     }
+    workloads = document.get("workloads")
+    conversing = (
+        name
+        for name, workload in (workloads.items() if isinstance(workloads, dict) else ())
+        if isinstance(workload, dict) and workload.get("conversation") is not None
+    )
+    return published | {stream: None for name in conversing for stream in (f"{name}.turns", str(name))}
 
 
 def _calls(document: dict[Any, Any]) -> Calls:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from simulator.analytic.demands import facts
 from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
+from simulator.model.conversation import Talk
 from simulator.model.disk import Disk
 from simulator.model.distribution import SizeDistribution
 from simulator.model.host import HostStations
@@ -99,6 +102,7 @@ class Lowering:
             name: host.lower(builder, name, held_for_good(system, name)) for name, host in system.hosts.items()
         }
         self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
+        self.talk: Talk | None = None
         self.fetches_once = False  # within a single-flight fetch, where another would invite a deadlock
         self.resources: dict[str, dict[str, Any]] = {}
         for section in RESOURCES:
@@ -116,6 +120,15 @@ class Lowering:
         for emit in self.background:
             emit()
         return self.builder.build(self.system.name)
+
+    @contextmanager
+    def conversing(self, talk: Talk) -> Iterator[None]:
+        """Code inside is that of a turn of a conversation."""
+        self.talk = talk
+        try:
+            yield
+        finally:
+            self.talk = None
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What is made where it is first asked for, such as stations that few models need."""
@@ -197,7 +210,11 @@ class Lowering:
                 builder.emit(Scope(handler, timer, p.DEADLINE))
             clients = self._clients
             assert clients is not None
-            workload.guard(clients, "client", lambda: self.call(operation, clients, workload))
+            ask = partial(workload.guard, clients, "client", lambda: self.call(operation, clients, workload))
+            if workload.conversation is None:
+                ask()
+            else:
+                workload.conversation.lower(self, clients.name, operation, ask)
             if workload.deadline is not None:
                 builder.emit(EndScope())
             builder.emit(End())
@@ -207,19 +224,28 @@ class Lowering:
         return start
 
     def call(
-        self, target: str, caller: Site | Clients, messages: Messages = NO_MESSAGES, replica: int | None = None
+        self,
+        target: str,
+        caller: Site | Clients,
+        messages: Messages = NO_MESSAGES,
+        replica: int | None = None,
+        request: int | None = None,
+        response: int | None = None,
     ) -> None:
-        """Emit the code of an operation where it is called: at the replica that is chosen, or a given one."""
+        """Emit the code of an operation where it is called: at the replica that is chosen, or a given one.
+
+        `request` and `response` are draws of the messages' bytes, in place of what the messages say.
+        """
         site = self._callee(target, replica)
         way = Way(self, caller, site)
         with self.builder.within("request"):
-            request = self._bytes(messages.request)
+            request = self._bytes(messages.request) if request is None else request
             self._codec(caller, request, messages.seconds_to_make())
             if messages.connection is not None:
                 self._connect(messages.connection, way, site)
         way.there()
         self._exchange(caller, site, request, messages.wire_factor())
-        response = self._serve(target, site, messages, request)
+        response = self._serve(target, site, messages, request, response)
         self._exchange(site, caller, response, messages.wire_factor())
         way.back()
         self._codec(caller, response, messages.seconds_to_read())
@@ -245,7 +271,9 @@ class Lowering:
         chosen = self._replica(deployment) if replica is None else self._fixed(replica)
         return Site(self, deployment, chosen)
 
-    def _serve(self, target: str, site: Site, messages: Messages, request: int | None) -> int | None:
+    def _serve(
+        self, target: str, site: Site, messages: Messages, request: int | None, response: int | None = None
+    ) -> int | None:
         """Emit what a replica does; returns the draw of the response's bytes."""
         service = site.deployment.service
         self._limit_rate(site.deployment)
@@ -258,7 +286,7 @@ class Lowering:
             lower_steps(service.authentication, site)
             lower_steps(service.operations[target.partition(".")[2]], site)
         with self.builder.within("response"):
-            response = self._bytes(messages.response)
+            response = self._bytes(messages.response) if response is None else response
             self._codec(site, response, messages.seconds_to_make())
         for _ in range(held):
             site.release()

@@ -13,6 +13,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from simulator.distributions import Constant, Exponential, Gamma
 from simulator.model.columns import read_column
+from simulator.model.conversation import Conversation
 from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Guard
 from simulator.model.message import Messages
@@ -160,6 +161,8 @@ class Workload(Guard, Messages):
     ramp_up: Annotated[float | Literal["auto"], Either(Duration, "auto")] = "auto"
     """Users come at random times within this. `auto` is the time of one cycle (request and think time) of all users
     when the bottleneck is busy, so that they do not march in step."""
+    conversation: Conversation | None = None
+    """Every request is a conversation of several turns, each of which asks for the operation."""
     operation: str | None = None
     """`service.operation` that every request asks for."""
     mix: dict[str, Share] | None = None

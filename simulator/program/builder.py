@@ -179,18 +179,20 @@ class Builder:
     def scaled(self, draw: int, factor: float) -> int:
         """Number of a draw that is `factor` times what another one draws, each where it is executed as often."""
         spec = self.draws[draw]
-        if isinstance(spec.distribution, Constant):
+        if isinstance(spec.distribution, Constant) and spec.factor == NO_REGISTER:
             return self._constant(spec.distribution.scaled(factor))
-        self.draws.append(Draw(spec.stream, spec.distribution.scaled(factor), self.counter()))
+        counter = NO_REGISTER if isinstance(spec.distribution, Constant) else self.counter()
+        scaled = spec.distribution.scaled(factor)
+        self.draws.append(replace(spec, distribution=scaled, counter=counter))
         return len(self.draws) - 1
 
-    def times_register(self, distribution: Distribution, register: int, purpose: str) -> int:
-        """Number of a draw that is multiplied by a register."""
+    def times_register(self, distribution: Distribution, register: int, mean: float, purpose: str) -> int:
+        """Number of a draw that is multiplied by a register, which has `mean` on average."""
         if isinstance(distribution, Constant):
-            self.draws.append(Draw("constant", distribution, factor=register))
+            self.draws.append(Draw("constant", distribution, factor=register, mean_factor=mean))
         else:
             stream = self._unique("/".join([*self._path, purpose]))
-            self.draws.append(Draw(stream, distribution, self.counter(), register))
+            self.draws.append(Draw(stream, distribution, self.counter(), register, mean))
         return len(self.draws) - 1
 
     def counter(self) -> int:

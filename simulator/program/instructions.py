@@ -111,11 +111,12 @@ class Calculate:
 
 @dataclass(frozen=True, slots=True)
 class IfAtLeast:
-    """Jump to `target` where a register is at least `least`."""
+    """Jump to `target` where a register is at least `least`; `share` of the times on average (for analysis only)."""
 
     register: int
     least: int
     target: int
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,13 +23,14 @@ class Draw:
 
     A token's draw is the value number `request number` of stream `stream` at draw number `frame[0] + n`, where n
     counts the token's earlier draws here in register `counter`; code that runs once per frame needs no counter. Where
-    there is a `factor`, it is multiplied by what that register has.
+    there is a `factor`, it is multiplied by what that register has, for analysis `mean_factor` on average.
     """
 
     stream: str
     distribution: Distribution
     counter: int = NO_REGISTER
     factor: int = NO_REGISTER
+    mean_factor: float = 1.0
 
 
 class Policy(StrEnum):

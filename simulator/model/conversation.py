@@ -1,0 +1,103 @@
+"""Conversations: users who ask, read the answer, think, and ask again, so that prompts grow with what has been said.
+
+A request of such a workload is a whole conversation. Each of its turns is a message, reported as
+`messages.<workload>.turns`, with the latency, the time to the first token and all that a user sees of one turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from simulator.model.distribution import CountDistribution, DurationDistribution
+from simulator.model.part import Part
+from simulator.program.instructions import Arithmetic as Do
+from simulator.program.instructions import (
+    Calculate,
+    Delay,
+    DrawInto,
+    End,
+    IfAtLeast,
+    Jump,
+    NumberInto,
+    Publish,
+)
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+
+MOST_CONVERSATIONS = 2**31 - 1  # of a workload, which are told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """Registers of a conversation under way: its key, the tokens said so far, and those of this turn; their means."""
+
+    key: int
+    history: int
+    question: int
+    answer: int
+    mean_history: float
+    mean_question: float
+    mean_answer: float
+
+
+class Conversation(Part):
+    """How users converse. LMSYS-Chat-1M has 2.0 turns of 69.5 tokens a prompt and 214.5 a response on average (Zheng et
+    al., ICLR 2024)."""
+
+    turns: CountDistribution
+    """Turns of a conversation; a drawn number is rounded."""
+    think: DurationDistribution = DurationDistribution(constant=0.0)
+    """Time of a user between an answer and the next question."""
+    question: CountDistribution
+    """Tokens that a user writes in a turn."""
+    answer: CountDistribution
+    """Tokens that are generated for the user in a turn."""
+
+    def mean_history(self) -> float:
+        """Mean tokens that have been said before a turn, over all turns: E[T(T - 1)] / (2 E[T]) earlier ones."""
+        turns = self.turns.distribution()
+        earlier = (turns.variance + turns.mean * turns.mean - turns.mean) / (2.0 * turns.mean) if turns.mean else 0.0
+        return max(earlier, 0.0) * (self.question.distribution().mean + self.answer.distribution().mean)
+
+    def lower(self, lowering: Lowering, name: str, operation: str, ask: Callable[[], None]) -> None:
+        """A loop over the turns, each of which is a message that the conversation waits for."""
+        builder = lowering.builder
+        key, turn, history, question, answer = (builder.register() for _ in range(5))
+        builder.emit(NumberInto(key, MOST_CONVERSATIONS))
+        talk = Talk(
+            key, history, question, answer, self.mean_history(), self.question.distribution().mean,
+            self.answer.distribution().mean,
+        )  # fmt: skip
+        with builder.repeat(self.turns.distribution()):
+            self._think(lowering, turn)
+            builder.emit(Calculate(turn, Do.ADD, turn, constant=1))
+            builder.emit(DrawInto(question, builder.draw(self.question.distribution(), "question")))
+            builder.emit(DrawInto(answer, builder.draw(self.answer.distribution(), "answer")))
+            self._ask(lowering, name, operation, talk, ask)
+
+    def _think(self, lowering: Lowering, turn: int) -> None:
+        """Before all turns but the first."""
+        builder = lowering.builder
+        think, begin = builder.label(), builder.label()
+        turns = max(self.turns.distribution().mean, 1.0)
+        builder.emit(IfAtLeast(turn, 1, think, share=1.0 - 1.0 / turns))
+        builder.emit(Jump(begin))
+        builder.mark(think)
+        builder.emit(Delay(builder.component("think"), builder.draw(self.think.distribution(), "think")))
+        builder.mark(begin)
+
+    @staticmethod
+    def _ask(lowering: Lowering, name: str, operation: str, talk: Talk, ask: Callable[[], None]) -> None:
+        builder = lowering.builder
+        message, done = builder.label(), builder.label()
+        counter, waiting = builder.counter(), builder.component("turns")
+        with builder.messages(f"messages.{name}.turns", operation) as stream, lowering.conversing(talk):
+            builder.emit(Publish(message, counter, stream, waiting))
+            builder.emit(Jump(done))
+            builder.mark(message)
+            ask()
+            builder.emit(End())
+        builder.mark(done)

@@ -1,0 +1,265 @@
+"""Language models that can be asked: served on GPUs of one's own, by a provider, or through a gateway to others.
+
+An LLM of one's own is a `model` on `gpus` of a type: how long a step takes follows from a roofline of the two (or from
+coefficients that were fitted to measurements, `step_time`), and what remains of the memory holds keys and values. An
+engine forms a new batch for every step (continuous batching, see `simulator.program.stations.Inference`).
+
+    llms:
+      assistant: {model: llama-3.1-8b, gpu: h100-sxm, gpus: 2}
+
+A `generate` step has a prompt answered. Its `system` text is the same in all prompts of the step, `input` is new in
+each, or in a conversation the question, before which goes what has been said (`context`), and `retrieved` text is added
+to it. What results say of a request then: the time to its first token, the time per token after that, tokens and, where
+they are paid for, what they cost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from zlib import crc32
+
+from pydantic import model_validator
+
+from simulator.errors import InputError, Problem
+from simulator.model.context import RESEND, Context
+from simulator.model.conversation import Talk
+from simulator.model.distribution import CountDistribution, DurationDistribution
+from simulator.model.gpu import Gpu, Precision
+from simulator.model.keys import KeyUse
+from simulator.model.llm import Efficiency, LanguageModel, kv_tokens, step_time
+from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
+from simulator.model.prompt import Endpoint, Prompt
+from simulator.model.resource import Resource
+from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
+from simulator.model.step import StepPart
+from simulator.model.step_coefficients import StepCoefficients
+from simulator.program.instructions import NO_REGISTER, Calculate, DrawInto
+from simulator.program.instructions import Arithmetic as Do
+from simulator.program.program import Policy
+from simulator.program.step_time import StepTime
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+    from simulator.model.site import Site
+
+
+class Prefill(Part):
+    """GPUs that only compute prompts, apart from those that generate."""
+
+    gpus: Instances
+    """How many there are."""
+    link: Bandwidth
+    """Bytes a second from each of their engines to those that generate; 25 to 50 GB/s with 200 to 400 Gbit/s RDMA."""
+
+
+class Llm(Resource):
+    """A language model: on `gpus`, of a `provider`, or behind a `gateway`."""
+
+    section: ClassVar[str] = "llms"
+    noun: ClassVar[str] = "LLM"
+
+    model: LanguageModel | None = None
+    """The model; `model: llama-3.1-8b` names one of the catalogue."""
+    gpu: Gpu | None = None
+    """What it runs on; `gpu: h100-sxm` names one of the catalogue."""
+    gpus: Instances = 1
+    """How many there are; each replica takes `tensor_parallel` times `pipeline_parallel` of them."""
+    tensor_parallel: Instances = 1
+    """GPUs that compute every step together."""
+    pipeline_parallel: Instances = 1
+    """Stages, each on GPUs of its own, that the layers are spread over."""
+    precision: Precision = "bf16"
+    """Of weights and arithmetic."""
+    kv_precision: Precision | None = None
+    """Of keys and values; that of the weights, bf16 at least, where left out."""
+    efficiency: Efficiency = Efficiency()
+    """How near the engine comes to what the hardware can do."""
+    step_time: StepCoefficients | None = None
+    """The time of a step as fitted to measurements, in place of what follows from hardware and efficiency."""
+    kv_tokens: Count | None = None
+    """Tokens whose keys and values a replica has room for, in place of what the weights leave of the memory."""
+    memory_utilization: PositiveShare = 0.9
+    """Share of the GPUs' memory that the engine takes; vLLM's default is 90 %."""
+    max_sequences: Count = 256
+    """Sequences that run at a time; vLLM's `max_num_seqs` is 128 to 1024 by default, as versions and GPUs go."""
+    max_batched_tokens: Count = 8192
+    """Tokens of a step at most; vLLM's `max_num_batched_tokens` is 2,048 by default, 8,192 on large GPUs."""
+    chunked_prefill: bool = True
+    """Whether prompts are computed in parts beside sequences that generate; else whole, however long they are."""
+    prefix_caching: bool = True
+    """Whether keys and values of earlier prompts are kept for prompts that begin alike."""
+    block: Count = 16
+    """Tokens of a block of memory; 16 in vLLM, 1 to 64 in others."""
+    batching: Literal["continuous", "static"] = "continuous"
+    """`static` waits until all of a batch have ended, as engines did before Orca (Yu et al., OSDI 2022)."""
+    scheduling: Literal["fcfs", "priority"] = "fcfs"
+    """Which of the waiting prompts comes next: the first to come, or that of the workload with the lowest number."""
+    balancer: Policy = Policy.ROUND_ROBIN
+    """How a replica is chosen."""
+    affinity: bool = False
+    """Send a conversation, or a `key`, always to the same replica, which has its keys and values."""
+    prefill: Prefill | None = None
+    """Compute prompts on GPUs apart."""
+    front_end: DurationDistribution = DurationDistribution(constant=0.0)
+    """Time of a request before it reaches the engine: HTTP, tokens of the text; 1 to 20 ms in vLLM."""
+
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Self:
+        known = (self.model is not None and self.gpu is not None) or (
+            self.step_time is not None and self.kv_tokens is not None
+        )
+        if not known:
+            raise ValueError("expected a model and a gpu, or step_time and kv_tokens as measured")
+        if self.gpus % self.stage_gpus:
+            raise ValueError(
+                f"{self.gpus} gpus do not make whole replicas of {self.stage_gpus} (tensor times pipeline parallel)"
+            )
+        if self.prefill is not None and self.prefill.gpus % self.stage_gpus:
+            raise ValueError(f"prefill: {self.prefill.gpus} gpus do not make whole replicas of {self.stage_gpus}")
+        if self.prefill is not None and self.model is None:
+            raise ValueError("prefill without a model, expected one that says how large keys and values are")
+        self.engine()
+        return self
+
+    @property
+    def stage_gpus(self) -> int:
+        """GPUs of a replica."""
+        return self.tensor_parallel * self.pipeline_parallel
+
+    @property
+    def cost_per_hour(self) -> float:
+        """Price of its GPUs, in USD an hour; 0 where it is not known."""
+        count = self.gpus + (self.prefill.gpus if self.prefill else 0)
+        return count * (self.gpu.price or 0.0) if self.gpu is not None else 0.0
+
+    def engine(self) -> EngineSpec:
+        """An engine; raises ValueError where the model does not fit."""
+        return EngineSpec(
+            step=self.step_time.step_time() if self.step_time else self._roofline(),
+            sequences=max(self.max_sequences // self.pipeline_parallel, 1),
+            tokens=self.max_batched_tokens,
+            part=self.max_batched_tokens if self.chunked_prefill else 1 << 40,
+            kv_tokens=(self.kv_tokens or self._kv_tokens()) // self.pipeline_parallel,
+            block=self.block,
+            prefix_caching=self.prefix_caching,
+            priority=self.scheduling == "priority",
+            static=self.batching == "static",
+        )
+
+    def _roofline(self) -> StepTime:
+        assert self.model is not None and self.gpu is not None
+        return step_time(self.model, self.gpu, self.tensor_parallel, self.precision, self.kv_precision, self.efficiency)
+
+    def _kv_tokens(self) -> int:
+        assert self.model is not None and self.gpu is not None
+        return kv_tokens(
+            self.model, self.gpu, self.stage_gpus, self.precision, self.kv_precision, self.memory_utilization
+        )
+
+    def lower(self, lowering: Lowering, name: str) -> Endpoint:
+        """Its engines, those for prompts first."""
+        builder, resource, spec = lowering.builder, f"llms.{name}", self.engine()
+        prefills = None
+        if self.prefill is not None:
+            assert self.model is not None
+            count = self.prefill.gpus // self.tensor_parallel
+            size = self.model.kv_bytes(self.kv_precision or self.precision)
+            prefills = Prefills.lower(
+                builder, f"{resource}.prefill", spec, count, self.balancer, self.prefill.link, size
+            )
+        engines = Engines.lower(builder, resource, spec, self.gpus // self.tensor_parallel, self.balancer)
+        return Serving(name, engines, prefills, self.front_end.distribution(), self.affinity)
+
+
+class GenerateStep(StepPart):
+    """Have a language model answer a prompt."""
+
+    verb: ClassVar[str] = "generate"
+    references: ClassVar[dict[str, str]] = {"generate": "llms", "key": "keys"}
+
+    generate: str
+    """Name of the LLM."""
+    system: WholeNumber = 0
+    """Tokens of text that all prompts of this step begin with."""
+    input: CountDistribution | None = None
+    """Tokens that are new in every prompt; in a conversation those of the question where left out."""
+    output: CountDistribution | None = None
+    """Tokens of the answer; in a conversation that of the conversation where left out."""
+    retrieved: CountDistribution | None = None
+    """Tokens that are looked up for a prompt and come before what is new in it; no later prompt has them again."""
+    key: KeyUse | None = None
+    """Outside of a conversation: prompts with the same key are the same text."""
+    context: Context = RESEND
+    """In a conversation: how much of what has been said goes into the prompt; `context: 4k` is short for its window."""
+    streamed: bool = True
+    """Whether a user reads along, so that the time to the first token is the user's."""
+
+    def lower(self, site: Site) -> None:
+        """Registers with the prompt's tokens, its generation, and in a conversation what is remembered of it."""
+        talk = site.lowering.talk
+        with site.builder.within(f"generate {self.generate}"):
+            if talk is None:
+                site.resource("llms", self.generate).generate(site, self._alone(site))
+                return
+            site.resource("llms", self.generate).generate(site, self._in(site, talk))
+            self.context.remember(site, talk)
+
+    def _alone(self, site: Site) -> Prompt:
+        """A prompt that no conversation has led to."""
+        if self.input is None or self.output is None:
+            missing = "input" if self.input is None else "output"
+            raise InputError([_problem(site, f"a generate step outside of a conversation, expected its {missing}")])
+        key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
+        tokens, mean = self._tokens(site, None)
+        return self._prompt(site, tokens, self._drawn(site, self.output, "output"), mean, 0.0, key)
+
+    def _in(self, site: Site, talk: Talk) -> Prompt:
+        """The prompt of a turn."""
+        builder = site.builder
+        history, again, mean_history = self.context.prepare(site, talk, self.generate)
+        tokens, mean = self._tokens(site, talk)
+        builder.emit(Calculate(tokens, Do.ADD, tokens, history))
+        output = talk.answer if self.output is None else self._drawn(site, self.output, "output")
+        kept = NO_REGISTER
+        if self.retrieved is not None or again != talk.history:
+            kept = builder.register()
+            builder.emit(Calculate(kept, Do.ADD, again, constant=self.system))
+        return self._prompt(site, tokens, output, mean + mean_history, mean_history, talk.key, kept)
+
+    def _tokens(self, site: Site, talk: Talk | None) -> tuple[int, float]:
+        """The register with the tokens of the system's text, of what is retrieved and what is new, and their mean."""
+        builder, tokens = site.builder, site.builder.register()
+        if self.input is None:
+            assert talk is not None
+            builder.emit(Calculate(tokens, Do.ADD, talk.question, constant=self.system))
+            mean = talk.mean_question
+        else:
+            new = self._drawn(site, self.input, "input")
+            builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
+            mean = self.input.distribution().mean
+        if self.retrieved is not None:
+            builder.emit(Calculate(tokens, Do.ADD, tokens, self._drawn(site, self.retrieved, "retrieved")))
+            mean += self.retrieved.distribution().mean
+        return tokens, mean + self.system
+
+    def _prompt(
+        self, site: Site, tokens: int, output: int, mean: float, cached: float, key: int, kept: int = NO_REGISTER
+    ) -> Prompt:
+        talk = site.lowering.talk
+        mean_output = talk.mean_answer if self.output is None and talk else self.output.distribution().mean  # type: ignore[union-attr]
+        shared_key = crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
+        return Prompt(
+            tokens, output, mean, mean_output, cached + self.system, key, kept, self.system, shared_key, kept,
+            self.streamed,
+        )  # fmt: skip
+
+    @staticmethod
+    def _drawn(site: Site, count: CountDistribution, purpose: str) -> int:
+        """The register of a drawn count."""
+        register = site.builder.register()
+        site.builder.emit(DrawInto(register, site.builder.draw(count.distribution(), purpose)))
+        return register
+
+
+def _problem(site: Site, text: str) -> Problem:
+    return Problem(site.lowering.system.name, 0, 0, f"services.{site.deployment.name}", text)

@@ -1,0 +1,58 @@
+"""Prompts: what a step asks a language model, as registers of the request's frame and means for analysis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from simulator.program.instructions import NO_REGISTER
+
+if TYPE_CHECKING:
+    from simulator.model.site import Site
+
+LATENCY_METERS = ("first token", "decode time", "decode tokens", "longest gap")
+USAGE_METERS = ("prompt", "cached", "output")
+PAID_METER = "usd"
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Registers with the tokens of a prompt and of the answer, and of what other prompts may have in common with it.
+
+    The first `shared` tokens are common to all prompts with the same `shared_key`; those behind them, up to the number
+    in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
+    tokens were in an earlier prompt of the conversation, where it is in one.
+    """
+
+    input: int
+    output: int
+    mean_input: float
+    mean_output: float
+    mean_cached: float = 0.0
+    key: int = NO_REGISTER
+    kept: int = NO_REGISTER
+    shared: int = 0
+    shared_key: int = 0
+    cached: int = NO_REGISTER
+    streamed: bool = True
+
+
+class Endpoint(Protocol):
+    """What can be asked to generate: GPUs, a provider, or a gateway to others."""
+
+    def generate(self, site: Site, prompt: Prompt) -> None:
+        """Emit the code that has a prompt answered."""
+
+
+def usage_meters(site: Site, resource: str) -> int:
+    """The first of the meters that count the tokens of a resource."""
+    return site.builder.meters(*(f"{resource}.{name}" for name in USAGE_METERS))
+
+
+def latency_meters(site: Site) -> int:
+    """The first of the meters of what a user sees who reads along."""
+    return site.builder.meters(*LATENCY_METERS)
+
+
+Emit = Callable[[], None]

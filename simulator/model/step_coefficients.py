@@ -1,0 +1,47 @@
+"""Coefficients of a serving engine's step time, as measured."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from simulator.model.part import Amount, Duration, Part
+from simulator.program.step_time import StepTime
+
+
+class StepCoefficients(Part):
+    """Coefficients that were fitted to a profile or to a benchmark, see `simulator.program.step_time`."""
+
+    overhead: Duration
+    """Of a step, whatever is in it; 0.2 to 5 ms in vLLM."""
+    weights: Duration
+    """Reading the weights once."""
+    token: Duration
+    """Arithmetic of a token."""
+    sequence: Duration = 0.0
+    """Of a sequence that generates: the logits and sampling."""
+    chunk: Duration = 0.0
+    """Attention of a prompt, a token squared."""
+    floor: Amount = 0.0
+    """Tokens as which a smaller part of a prompt counts for attention; 250 to 300 in vLLM."""
+    generated: Duration = 0.0
+    """Attention of a step without prompts, a token that is attended to."""
+    mixed: Duration = 0.0
+    """The same in a step with prompts; 1.7 to 3.5 times as much in vLLM."""
+    longest: Duration = 0.0
+    """Attention of a step with prompts, a token of the longest sequence, where that is more."""
+    link: Duration = 0.0
+    """Exchange between GPUs, of a step."""
+    link_token: Duration = 0.0
+    """Exchange between GPUs, of a token."""
+
+    @model_validator(mode="after")
+    def _takes_time(self) -> Self:
+        if self.overhead + self.weights <= 0.0:
+            raise ValueError("a step takes no time, expected an overhead or weights above 0 s")
+        return self
+
+    def step_time(self) -> StepTime:
+        """The step time."""
+        return StepTime(**{name: getattr(self, name) for name in type(self).model_fields})
