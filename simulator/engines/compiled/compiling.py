@@ -26,7 +26,7 @@ from numba.core.serialize import dumps
 
 from simulator import elementary, hashing, records, streams
 from simulator.engines.compiled.pointers import OPTIONS
-from simulator.program import program, stations
+from simulator.program import program, stations, step_time
 
 _rebuild: Any = CompileResult._rebuild
 _dumps: Any = dumps
@@ -90,7 +90,7 @@ def _file_name(function: str, processor: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
     sources = [
         *Path(__file__).parent.rglob("*.py"),
-        *(Path(str(module.__file__)) for module in (program, stations, records, elementary, hashing, streams)),
+        *(Path(str(module.__file__)) for module in (program, stations, step_time, records, elementary, hashing, streams)),
     ]
     for source in sorted(sources):
         digest.update(source.read_bytes())

@@ -68,14 +68,15 @@ def later(w: Record, draw: int, number: int, draw_number: int) -> float:
 @inlined
 def draw_for(w: Record, t: Record, draw: int) -> float:
     """A token's draw (rule 8), counted where the draw has a counter, or NaN with nothing changed."""
-    counter = draw_at(w.draws, draw).counter
-    if counter == NONE:
-        return drawn(w, draw, t.number, register(w, t, 0))
-    count = register(w, t, counter)
-    value = drawn(w, draw, t.number, register(w, t, 0) + count)
-    if value == value:
-        set_register(w, t, counter, count + 1)
-    return value
+    d = draw_at(w.draws, draw)
+    if d.counter == NONE:
+        value = drawn(w, draw, t.number, register(w, t, 0))
+    else:
+        count = register(w, t, d.counter)
+        value = drawn(w, draw, t.number, register(w, t, 0) + count)
+        if value == value:
+            set_register(w, t, d.counter, count + 1)
+    return value if d.factor == NONE else value * register(w, t, d.factor)
 
 
 @inlined

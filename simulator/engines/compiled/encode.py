@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.distributions import Constant
-from simulator.engines.compiled import layout
+from simulator.engines.compiled import inference_tables, layout
 from simulator.engines.compiled.balancers import POLICIES
+from simulator.engines.compiled.interpreter import ARITHMETIC
 from simulator.engines.compiled.layout import NONE, Kind, Op
 from simulator.engines.compiled.scalers import JOINED, OFF
 from simulator.engines.compiled.stations.servers import DISCIPLINES
 from simulator.engines.compiled.stations.store import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
-from simulator.program.program import Balancer, Program, Scaler, Users, Workload
+from simulator.program.program import Balancer, Draw, Program, Scaler, Users, Workload
 from simulator.program.stations import (
     Batch,
     Breaker,
@@ -26,6 +27,7 @@ from simulator.program.stations import (
     Budget,
     Discipline,
     Gauge,
+    Inference,
     KeyedLocks,
     Pool,
     Servers,
@@ -53,6 +55,7 @@ class Tables:
     users: Table
     counters: Table  # lists of integers that balancers and scalers count in
     scalers: Table
+    inference: Table
 
 
 def encode(program: Program) -> Tables:
@@ -70,6 +73,7 @@ class Encoder:
         self.counters: list[int] = []
         self.queues = 0
         self.stores = 0
+        self.inference: list[Fields] = []
         self.levels = sorted({workload.priority for workload in program.workloads})
 
     def tables(self) -> Tables:
@@ -78,7 +82,7 @@ class Encoder:
         users = [_users(workload) for workload in program.workloads]
         return Tables(
             code=_records(layout.INSTRUCTION, [self._instruction(each) for each in program.instructions]),
-            draws=_records(layout.DRAW, [_draw(each.distribution, each.counter) for each in program.draws]),
+            draws=_records(layout.DRAW, [_draw(each) for each in program.draws]),
             balancers=_records(layout.BALANCER, [self._balancer(each) for each in program.balancers]),
             scalers=_records(layout.SCALER, [self._scaler(each) for each in program.scalers]),
             stations=_records(layout.STATION, [self._station(each) for each in program.stations]),
@@ -86,6 +90,7 @@ class Encoder:
                 layout.WORKLOAD,
                 [self._workload(each, sum(users[:number])) for number, each in enumerate(program.workloads)],
             ),
+            inference=_records(layout.INFERENCE, self.inference),
             users=_user_records(users),
             queues=np.full(self.queues + 1, NONE, layout.QUEUE),
             table=np.array([*self.table, 0], np.int64),
@@ -117,9 +122,9 @@ class Encoder:
 
     def amount(self, draw: int) -> Fields:
         """What an instruction draws; a constant is written into it."""
-        distribution = self.program.draws[draw].distribution
-        if isinstance(distribution, Constant):
-            return {"draw": NONE, "value": distribution.value}
+        spec = self.program.draws[draw]
+        if isinstance(spec.distribution, Constant) and spec.factor == NO_REGISTER:
+            return {"draw": NONE, "value": spec.distribution.value}
         return {"draw": draw}
 
     def visit(self, instruction: ops.Work | ops.Acquire | ops.TakeTokens) -> Fields:
@@ -166,6 +171,25 @@ class Encoder:
         return {
             "op": Op.GROUP_INTO, "argument": instruction.key_register, "counter": instruction.register,
             "size": instruction.size, "flag": instruction.first,
+        }  # fmt: skip
+
+    def calculate(self, instruction: ops.Calculate) -> Fields:
+        """A calculation; its constant is in the list."""
+        return {
+            "op": Op.CALCULATE, "argument": instruction.register, "flag": ARITHMETIC[instruction.operation],
+            "counter": instruction.left, "target": instruction.right, "list": self.list((instruction.constant,)),
+        }  # fmt: skip
+
+    def meter(self, instruction: ops.Meter) -> Fields:
+        """An addition to a meter, or its setting to the present time."""
+        fields: Fields = {"op": Op.METER, "argument": instruction.meter, "draw": NONE}
+        return fields if instruction.amount is None else {**fields, "flag": 1, **self.amount(instruction.amount)}
+
+    def generate(self, instruction: ops.Generate) -> Fields:
+        """A sequence for an inference station."""
+        numbers = self.list(inference_tables.numbers_of(instruction))
+        return {
+            "op": Op.GENERATE, "component": 2 * instruction.component, "list": numbers, **self.place(instruction.place)
         }  # fmt: skip
 
     def choose(self, instruction: ops.Choose) -> Fields:
@@ -308,6 +332,15 @@ class Encoder:
                 return {
                     "kind": Kind.BATCH, "most": most, "base": base, "linger": linger, "queue": self._queue(2),
                 }  # fmt: skip
+            case Inference():
+                memory = self.program.stations[spec.memory]
+                assert isinstance(memory, Pool)
+                coefficients = self._number_list(inference_tables.coefficients(spec.step))
+                self.inference.append(inference_tables.record(spec, memory.capacity, coefficients))
+                return {
+                    "kind": Kind.INFERENCE, "row": len(self.inference) - 1,
+                    "queue": self._queue(len(self.levels) if spec.priority else 1),
+                }  # fmt: skip
             case Gauge(_, level):
                 return {"kind": Kind.GAUGE, "used": level}
         raise TypeError(f"the compiled engine has no station {type(spec).__name__}")
@@ -318,7 +351,7 @@ class Encoder:
             "users": _users(workload), "first_user": first_user, "think": think, "choice": workload.choice,
             "entries": self.list(tuple(entry.pc for entry in workload.entries)),
             "entry_count": len(workload.entries), "frame_size": workload.frame_size,
-            "components": len(workload.components), "level": self.levels.index(workload.priority),
+            "components": len(workload.components), "meters": len(workload.meters), "level": self.levels.index(workload.priority),
             "first": NONE, "end": NONE,
         }  # fmt: skip
 
@@ -333,6 +366,15 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.NumberInto: lambda encoder, it: {"op": Op.NUMBER_INTO, "argument": it.register, "value": it.modulus},
     ops.Switch: lambda encoder, it: {"op": Op.SWITCH, "argument": it.register, "list": encoder.list(it.targets)},
     ops.DrawInto: lambda encoder, it: {"op": Op.DRAW_INTO, "argument": it.register, **encoder.amount(it.draw)},
+    ops.Calculate: Encoder.calculate,
+    ops.IfAtLeast: lambda encoder, it: {
+        "op": Op.IF_AT_LEAST,
+        "argument": it.register,
+        "target": it.target,
+        "list": encoder.list((it.least,)),
+    },
+    ops.Generate: Encoder.generate,
+    ops.Meter: Encoder.meter,
     ops.AcquireKey: Encoder.acquire_key,
     ops.HashInto: Encoder.hash_into,
     ops.GroupInto: Encoder.group_into,
@@ -389,10 +431,10 @@ def _records(dtype: np.dtype[Any], rows: list[Fields]) -> Table:
     return table
 
 
-def _draw(distribution: object, counter: int) -> Fields:
-    if isinstance(distribution, Constant):
-        return {"constant": 1, "value": distribution.value, "counter": NONE}
-    return {"counter": counter}
+def _draw(spec: Draw) -> Fields:
+    if isinstance(spec.distribution, Constant):
+        return {"constant": 1, "value": spec.distribution.value, "counter": NONE, "factor": spec.factor}
+    return {"counter": spec.counter, "factor": spec.factor}
 
 
 def _users(workload: Workload) -> int:

@@ -59,6 +59,7 @@ def _run(memory: Memory, budget: int) -> None:
         Status.GROW_KEYS: memory.more_keys,
         Status.GROW_ENTRIES: memory.more_entries,
         Status.GROW_LOCKS: memory.more_locks,
+        Status.GROW_NODES: memory.more_nodes,
         Status.GROW_ROWS: memory.more_rows,
         Status.SPINNING: lambda: _spinning(memory),
     }
@@ -82,5 +83,6 @@ def _records(memory: Memory, seed: int, replication: int, duration: float) -> Re
         resources=tuple(station.resource for station in memory.program.stations),
         times=memory.arrays["sample_times"][:sampled],
         stations=np.ascontiguousarray(memory.arrays["station_samples"][:sampled]),
+        inference=np.ascontiguousarray(memory.arrays["inference_samples"][:sampled]),
         workloads=np.ascontiguousarray(memory.arrays["workload_samples"][:sampled]),
     )

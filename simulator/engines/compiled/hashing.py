@@ -1,4 +1,4 @@
-"""Hashing of keys to buckets: the numbers of `simulator.hashing`, on signed 64-bit words."""
+"""Hashing of keys: the numbers of `simulator.hashing`, on signed 64-bit words."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ def _shifted(word: int, bits: int) -> int:
     return (word >> bits) & ((1 << (64 - bits)) - 1)
 
 
-@inlined
-def _mixed(key: int, salt: int) -> int:
+@compiled
+def mixed(key: int, salt: int) -> int:
+    """64 bits that look random, the same for the same key and salt."""
     state = key + (salt + 1) * INCREMENT
     state = (state ^ _shifted(state, 30)) * FIRST_FACTOR
     state = (state ^ _shifted(state, 27)) * SECOND_FACTOR
@@ -32,7 +33,7 @@ def _mixed(key: int, salt: int) -> int:
 @compiled
 def bucket_of(key: int, count: int, salt: int) -> int:
     """Bucket 0 .. count - 1 of a key >= 0."""
-    state = _mixed(key, salt)
+    state = mixed(key, salt)
     bucket, following = 0, 0
     while following < count:
         bucket = following

@@ -12,6 +12,7 @@ from simulator.engines.compiled.balancers import NOBODY, choose, exclude, includ
 from simulator.engines.compiled.draws_at import draw_for, message_base
 from simulator.engines.compiled.hashing import bucket_of
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
+from simulator.engines.compiled.meters import add_to_meter, set_meter
 from simulator.engines.compiled.pointers import (
     Record,
     compiled,
@@ -32,6 +33,7 @@ from simulator.engines.compiled.stations import (
     bucket,
     budget,
     gauge,
+    inference,
     keyed_locks,
     pool,
     servers,
@@ -55,6 +57,7 @@ from simulator.engines.compiled.tokens import (
     wake,
 )
 from simulator.engines.compiled.unwinding import branch_ended, fail
+from simulator.program.instructions import Arithmetic
 from simulator.program.program import NO_REPLICA
 from simulator.records import COMPLETED
 
@@ -63,7 +66,8 @@ HASH_INTO, GROUP_INTO, ACQUIRE_KEY = int(Op.HASH_INTO), int(Op.GROUP_INTO), int(
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 ACKNOWLEDGE, IF_ABANDONED = int(Op.ACKNOWLEDGE), int(Op.IF_ABANDONED)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
-REMOVE = int(Op.REMOVE)
+REMOVE, GENERATE, METER = int(Op.REMOVE), int(Op.GENERATE), int(Op.METER)
+CALCULATE, IF_AT_LEAST = int(Op.CALCULATE), int(Op.IF_AT_LEAST)
 SCOPE, END_SCOPE, RETRY, FAIL = int(Op.SCOPE), int(Op.END_SCOPE), int(Op.RETRY), int(Op.FAIL)
 SWITCH, NUMBER_INTO, DEPOSIT = int(Op.SWITCH), int(Op.NUMBER_INTO), int(Op.DEPOSIT)
 END, SET_SPEED, HALT, CLOSE = int(Op.END), int(Op.SET_SPEED), int(Op.HALT), int(Op.CLOSE)
@@ -73,7 +77,15 @@ SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
-GROW_LOCKS = int(Status.GROW_LOCKS)
+GROW_LOCKS, GROW_NODES = int(Status.GROW_LOCKS), int(Status.GROW_NODES)
+
+ADDITION, SUBTRACTION, LEAST, MOST = range(4)
+ARITHMETIC = {
+    Arithmetic.ADD: ADDITION,
+    Arithmetic.SUBTRACT: SUBTRACTION,
+    Arithmetic.LEAST: LEAST,
+    Arithmetic.MOST: MOST,
+}
 
 
 @inlined
@@ -160,6 +172,20 @@ def _acquire_key(w: Record, t: Record, token: int, instruction: Record) -> int:
     return GOES_ON if fail(w, token, entered) else BLOCKS
 
 
+@compiled
+def _generate(w: Record, t: Record, token: int, instruction: Record) -> int:
+    station = _place(w, t, instruction)
+    if not inference.can_submit(w, station, token, instruction.list):
+        return GROW_NODES
+    t.pc += 1
+    level = workload_at(w.workloads, t.workload).level
+    entered = inference.submit(w, station, token, instruction.component, level, instruction.list)
+    if entered < 0:
+        return entered
+    station_at(w.stations, station).rejections += 1
+    return GOES_ON if fail(w, token, entered) else BLOCKS
+
+
 @inlined
 def _delay(w: Record, t: Record, token: int, instruction: Record) -> int:
     amount = _amount(w, t, instruction)
@@ -206,6 +232,8 @@ def _other(w: Record, token: int, op: int) -> int:
         return _count(w, t, instruction, op)
     if op == ACQUIRE_KEY:
         return _acquire_key(w, t, token, instruction)
+    if op == GENERATE:
+        return _generate(w, t, token, instruction)
     if op == RETRY:
         return _retry(w, t, token, instruction)
     if op == FAIL:
@@ -217,7 +245,7 @@ def _other(w: Record, token: int, op: int) -> int:
 
 @inlined
 def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
-    """Draw a key, make another of it, look it up, put it in, take it out, or choose a way."""
+    """Draw a key, make another of it, look it up, put it in, take it out, or choose a way; calculate and meter."""
     if op == SWITCH:
         t.pc = integer_at(w.table, instruction.list + register(w, t, instruction.argument))
     elif op == NUMBER_INTO:
@@ -233,13 +261,28 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
         value = _amount(w, t, instruction)
         if value != value:
             return NEED_DRAW
-        set_register(w, t, instruction.argument, int(value))
+        set_register(w, t, instruction.argument, int(value + 0.5))
         t.pc += 1
     elif op == CHOOSE:
         value = _amount(w, t, instruction)
         if value != value:
             return NEED_DRAW
         t.pc = integer_at(w.table, instruction.list + int(value))
+    elif op == CALCULATE:
+        _calculate(w, t, instruction)
+        t.pc += 1
+    elif op == IF_AT_LEAST:
+        least = integer_at(w.table, instruction.list)
+        t.pc = instruction.target if register(w, t, instruction.argument) >= least else t.pc + 1
+    elif op == METER:
+        value = _amount(w, t, instruction)
+        if value != value:
+            return NEED_DRAW
+        if instruction.flag:
+            add_to_meter(w, t, instruction.argument, value)
+        else:
+            set_meter(w, t, instruction.argument, w.now)
+        t.pc += 1
     elif op == HASH_INTO:
         key = register(w, t, instruction.argument)
         bucket_number = bucket_of(key, instruction.size, integer_at(w.table, instruction.list))
@@ -266,6 +309,23 @@ def _data(w: Record, t: Record, instruction: Record, op: int) -> int:
             store.insert(w, _place(w, t, instruction), key)
             t.pc += 1
     return GOES_ON
+
+
+@compiled
+def _calculate(w: Record, t: Record, instruction: Record) -> None:
+    left = register(w, t, instruction.counter)
+    right = integer_at(w.table, instruction.list)
+    if instruction.target != NONE:
+        right = register(w, t, instruction.target)
+    if instruction.flag == ADDITION:
+        left += right
+    elif instruction.flag == SUBTRACTION:
+        left -= right
+    elif instruction.flag == LEAST:
+        left = min(left, right)
+    else:
+        left = max(left, right)
+    set_register(w, t, instruction.argument, left)
 
 
 @inlined
@@ -304,7 +364,7 @@ def _select(w: Record, t: Record, token: int, instruction: Record) -> int:
 @inlined
 def _child(w: Record, t: Record, pc: int) -> int:
     spec = workload_at(w.workloads, t.workload)
-    child = new_token(w, pc, spec.components)
+    child = new_token(w, pc, spec)
     c = token_at(w.tokens, child)
     c.number = t.number
     c.workload = t.workload
@@ -364,7 +424,7 @@ def _publish(w: Record, t: Record, token: int, instruction: Record) -> int:
         message = _child(w, t, instruction.target)
         token_at(w.tokens, message).detached = 1
     else:
-        message = new_token(w, instruction.target, workload_at(w.workloads, instruction.argument).components)
+        message = new_token(w, instruction.target, workload_at(w.workloads, instruction.argument))
         enlist(w, message, instruction.argument, t.number, NONE, 0)
         wake(w, message)
     _own_frame(w, t, message, instruction.counter)

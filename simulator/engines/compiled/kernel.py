@@ -17,15 +17,15 @@ from simulator.engines.compiled.pointers import (
     world_at,
 )
 from simulator.engines.compiled.requests import FIRST_ARRIVAL, OK, arrive, sample_workload, send, think
-from simulator.engines.compiled.stations import batch, bucket, sample, servers, sharing
+from simulator.engines.compiled.stations import batch, bucket, inference, sample, servers, sharing
 from simulator.engines.compiled.stations.station import BLOCKS, PAUSES
 from simulator.engines.compiled.tokens import complete_passing, next_woken
 from simulator.engines.compiled.unwinding import expire, refuse
 from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS
 
 DONE, CHECK, GROW_ROWS = int(Status.DONE), int(Status.CHECK), int(Status.GROW_ROWS)
-NEED_DRAW = int(Status.NEED_DRAW)
-SHARING, BATCH = int(Kind.SHARING), int(Kind.BATCH)
+NEED_DRAW, GROW_NODES = int(Status.NEED_DRAW), int(Status.GROW_NODES)
+SHARING, BATCH, INFERENCE = int(Kind.SHARING), int(Kind.BATCH), int(Kind.INFERENCE)
 STATION_WIDTH, WORKLOAD_WIDTH = len(STATION_FIELDS), len(WORKLOAD_FIELDS)
 
 
@@ -107,11 +107,15 @@ def _station_event(w: Record, station: int) -> int:
     kind = station_at(w.stations, station).kind
     if kind == BATCH and not batch.can_start(w, station):
         return NEED_DRAW
+    if kind == INFERENCE and not inference.can_step(w, station):
+        return GROW_NODES
     w.hole = 1
     if kind == SHARING:
         w.running = sharing.complete(w, station)
     elif kind == BATCH:
         batch.complete(w, station)
+    elif kind == INFERENCE:
+        inference.complete(w, station)
     else:
         w.running = bucket.complete(w, station)
     return OK
@@ -135,6 +139,7 @@ def _finish(w: Record) -> int:
 @compiled
 def _sample(w: Record) -> None:
     """Write down the fields of every station and workload."""
+    inference.sample_tokens(w)
     row = w.sampled
     w.sampled = row + 1
     set_float(w.sample_times, row, w.now)

@@ -26,6 +26,7 @@ class Status(IntEnum):
     GROW_KEYS = auto()
     GROW_ENTRIES = auto()
     GROW_LOCKS = auto()
+    GROW_NODES = auto()
     GROW_ROWS = auto()
     SPINNING = auto()
 
@@ -46,6 +47,9 @@ class Op(IntEnum):
     SWITCH = auto()
     NUMBER_INTO = auto()
     DEPOSIT = auto()
+    CALCULATE = auto()
+    IF_AT_LEAST = auto()
+    METER = auto()
     JUMP = auto()
     FORK = auto()
     PUBLISH = auto()
@@ -56,6 +60,7 @@ class Op(IntEnum):
     LOOP = auto()
     NEXT = auto()
     ACQUIRE_KEY = auto()
+    GENERATE = auto()
     SCOPE = auto()
     END_SCOPE = auto()
     RETRY = auto()
@@ -89,6 +94,7 @@ class Kind(IntEnum):
     BUDGET = auto()
     KEYED_LOCKS = auto()
     GAUGE = auto()
+    INFERENCE = auto()
 
 
 # Where a token is that lets time pass, or waits for its message; other values of `at` are stations, or NONE.
@@ -120,9 +126,12 @@ WORLD = np.dtype(
         # Stores.
         ("entries", "i8"), ("free_entry", "i8"), ("keys", "i8"), ("universe", "i8"), ("uses", "i8"),
         ("locks", "i8"), ("free_lock", "i8"),  # of keyed locks, which share the table of keys
+        # Inference stations, the sequences of all tokens, and the nodes of their lists of blocks.
+        ("inference", "i8"), ("sequences", "i8"), ("nodes", "i8"), ("free_node", "i8"), ("free_nodes", "i8"),
         # Samples.
         ("station_count", "i8"), ("workload_count", "i8"), ("sampled", "i8"), ("ticks_left", "i8"),
-        ("sample_times", "i8"), ("station_samples", "i8"), ("workload_samples", "i8"),
+        ("sample_times", "i8"), ("station_samples", "i8"), ("workload_samples", "i8"), ("inference_samples", "i8"),
+        ("inference_count", "i8"),
         ("window", "f8"), ("duration", "f8"),
         # What the kernel asks Python for.
         ("asked", "i8"), ("asked_number", "i8"), ("asked_draw", "i8"), ("full", "i8"),
@@ -145,9 +154,12 @@ INSTRUCTION = np.dtype(
 )  # fmt: skip
 
 DRAW = np.dtype(
-    [("values", "i8"), ("tags", "i8"), ("mask", "i8"), ("counter", "i4"), ("constant", "i4"), ("value", "f8")],
+    [
+        ("values", "i8"), ("tags", "i8"), ("mask", "i8"), ("counter", "i4"), ("constant", "i4"), ("value", "f8"),
+        ("factor", "i8"),  # a register, or NONE
+    ],
     align=True,
-)
+)  # fmt: skip
 
 LATER_TAG = np.dtype([("block", "i8"), ("draw", "i8"), ("number", "i8")], align=True)
 
@@ -243,12 +255,12 @@ WORKLOAD = np.dtype(
         ("gaps", "i8"), ("gap", "i8"), ("gap_count", "i8"), ("ended", "i8"),
         ("users", "i8"), ("first_user", "i8"), ("think", "i8"), ("starts", "i8"), ("last_start", "f8"),
         ("number", "i8"), ("choice", "i8"), ("entries", "i8"), ("entry_count", "i8"),
-        ("frame_size", "i8"), ("components", "i8"), ("level", "i8"),
+        ("frame_size", "i8"), ("components", "i8"), ("meters", "i8"), ("level", "i8"),
         ("arrived", "i8"), ("completed", "i8"), ("failed", "i8"), ("live", "i8"), ("first", "i8"), ("end", "i8"),
         ("population_area", "f8"), ("last", "f8"),
         # Columns of finished requests.
         ("rows", "i8"), ("room", "i8"), ("numbers", "i8"), ("operations", "i8"), ("arrivals", "i8"), ("ends", "i8"),
-        ("outcomes", "i8"), ("retries", "i8"), ("waits", "i8"), ("services", "i8"),
+        ("outcomes", "i8"), ("retries", "i8"), ("waits", "i8"), ("services", "i8"), ("metered", "i8"),
     ],
     align=True,
 )  # fmt: skip
@@ -262,3 +274,49 @@ ENTRY = np.dtype(
     ],
     align=True,
 )  # fmt: skip
+
+INFERENCE = np.dtype(
+    [
+        ("memory", "i8"),  # the pool, of so many blocks of `block` tokens
+        ("capacity", "i8"), ("block", "i8"), ("sequences", "i8"), ("tokens", "i8"), ("part", "i8"),
+        ("prefix_caching", "i4"), ("priority", "i4"), ("static", "i4"), ("serving", "i4"),
+        ("coefficients", "i8"),  # where those of the step's time start among the numbers
+        # Addresses of the tokens that run and those in the step under way (NONE: it has left), and how many are in it.
+        ("running", "i8"), ("stepped", "i8"), ("in_step", "i8"),
+        # Address of the blocks; the free ones, in a list; address of the table of kept ones by their keys.
+        ("blocks", "i8"), ("free", "i8"), ("first", "i8"), ("end", "i8"), ("kept", "i8"), ("mask", "i8"),
+        ("largest", "i8"),  # blocks that any sequence so far may need
+        # The step under way.
+        ("step_tokens", "i8"), ("generating", "i8"), ("attended", "i8"), ("longest", "i8"), ("attention", "f8"),
+        ("began", "f8"),
+        # What is counted, see `simulator.records.INFERENCE_FIELDS`.
+        ("steps", "i8"), ("stepping", "f8"), ("prompt_tokens", "i8"), ("cached_tokens", "i8"),
+        ("computed_tokens", "i8"), ("generated_tokens", "i8"), ("preemptions", "i8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+BLOCK = np.dtype(
+    [
+        ("key", "i8"), ("users", "i4"), ("before", "i4"), ("after", "i4"),  # neighbors among the free ones
+        ("chained", "i4"),  # the next of those kept that share an entry of the table
+        ("kept", "i4"),
+    ],
+    align=True,
+)  # fmt: skip
+
+# One for each token. `room`: tokens that its blocks have room for besides those computed; `fills`: how many tokens fill
+# the next block that has a key; the last of its `held` blocks is in node `last_node`.
+SEQUENCE = np.dtype(
+    [
+        ("known", "i4"), ("computed", "i4"), ("part", "i4"), ("room", "i4"), ("fills", "i4"), ("generated", "i4"),
+        ("output", "i4"), ("prompt", "i4"),
+        ("generate", "i4"),  # where the numbers of its instruction start in the table
+        ("step", "i4"),  # place among those in the step
+        ("held", "i4"), ("last_node", "i4"), ("keyed", "i4"), ("runs", "i4"), ("admitted", "i4"), ("own", "i4"),
+        ("own_key", "i8"), ("started", "f8"), ("last", "f8"),
+    ],
+    align=True,
+)  # fmt: skip
+
+NODE = np.dtype([("block", "i4"), ("before", "i4")], align=True)

@@ -98,7 +98,7 @@ def think(w: Record) -> int:
 @inlined
 def _start_request(w: Record, workload: int, number: int, user: int) -> None:
     spec = workload_at(w.workloads, workload)
-    token = new_token(w, 0, spec.components)
+    token = new_token(w, 0, spec)
     t = token_at(w.tokens, token)
     for i in range(spec.frame_size):
         set_register(w, t, i, 0)
@@ -190,6 +190,8 @@ def _write(w: Record, t: Record, spec: Record, token: int, outcome: int) -> None
     for i in range(components):
         set_float(spec.waits, row * components + i, float_at(w.times, times + 2 * i))
         set_float(spec.services, row * components + i, float_at(w.times, times + 2 * i + 1))
+    for i in range(spec.meters):
+        set_float(spec.metered, row * spec.meters + i, float_at(w.times, times + 2 * components + i))
 
 
 @inlined

@@ -9,13 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.engines.compiled import layout
+from simulator.engines.compiled import inference_tables, layout
 from simulator.engines.compiled.draws import LATER_BITS, Draws, Gaps
 from simulator.engines.compiled.encode import Tables, encode
 from simulator.engines.compiled.layout import NONE
 from simulator.program.program import Messages, Program, Users, Workload
 from simulator.program.stations import KeyedLocks, Store
-from simulator.records import CHUNK, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS, Consume, RequestTable
+from simulator.records import (
+    CHUNK,
+    IN_FLIGHT,
+    INFERENCE_FIELDS,
+    STATION_FIELDS,
+    WORKLOAD_FIELDS,
+    Consume,
+    RequestTable,
+)
 from simulator.streams import Stream, Streams
 
 Array = NDArray[Any]
@@ -33,6 +41,7 @@ class Sizes:
     keys: int = 1024
     entries: int = 1024
     locks: int = 256
+    nodes: int = 1024
     rows: int = FEW_ROWS
     block_bits: int = 12
     budget: int = 1_000_000  # steps between looks for a Ctrl-C
@@ -44,7 +53,7 @@ class Columns:
     Memory that is not yet written to costs nothing, so there is room for all requests that are expected.
     """
 
-    def __init__(self, components: int, rows: int) -> None:
+    def __init__(self, components: int, meters: int, rows: int) -> None:
         self.rows = rows
         integers, floats = np.int64, np.float64
         self.arrays: dict[str, Array] = {
@@ -56,6 +65,7 @@ class Columns:
             "retries": np.empty(rows, integers),
             "waits": np.empty((rows, components), floats),
             "services": np.empty((rows, components), floats),
+            "metered": np.empty((rows, meters), floats),
         }
 
     def grow(self, rows: int) -> None:
@@ -106,11 +116,13 @@ class Memory:
         ]
         self.gap_arrays: list[Array] = [np.empty(0) for _ in program.workloads]
         self.columns = [
-            Columns(len(spec.components), self._expected_rows(spec, duration)) for spec in program.workloads
+            Columns(len(spec.components), len(spec.meters), self._expected_rows(spec, duration))
+            for spec in program.workloads
         ]
         self._lay_out()
         self._lay_out_samples(duration, windows)
         self._lay_out_stores()
+        self._lay_out_inference()
         self.grow_tokens(sizes.tokens)
         self.grow_scopes(sizes.scopes)
         self.grow_holds(sizes.holds)
@@ -150,12 +162,14 @@ class Memory:
             "users",
             "counters",
             "scalers",
+            "inference",
         ):
             self._set(name, getattr(tables, name))
         w["running"] = w["thinking"] = w["full"] = NONE
         w["free_token"] = w["free_scope"] = w["free_hold"] = w["free_entry"] = w["free_lock"] = NONE
+        w["free_node"] = NONE
         w["frame_size"] = max((spec.frame_size for spec in program.workloads), default=1)
-        w["times_size"] = 2 * max((len(spec.components) for spec in program.workloads), default=0)
+        w["times_size"] = max((2 * len(spec.components) + len(spec.meters) for spec in program.workloads), default=0)
         w["first_user"] = 1 + len(program.workloads)
         w["first_station"] = w["first_user"] + len(tables.users)
         w["first_token"] = w["first_station"] + len(tables.stations)
@@ -177,6 +191,8 @@ class Memory:
         w["sampled"] = 1  # at time 0 everything is 0, but for what stores hold
         self._set("sample_times", np.zeros(rows))
         self._set("station_samples", np.zeros((rows, len(program.stations), len(STATION_FIELDS))))
+        w["inference_count"] = len(self.tables.inference) - 1
+        self._set("inference_samples", np.zeros((rows, int(w["inference_count"]), len(INFERENCE_FIELDS))))
         self._set("workload_samples", np.zeros((rows, len(program.workloads), len(WORKLOAD_FIELDS))))
 
     # Growth.
@@ -188,6 +204,7 @@ class Memory:
         self._set("tokens", _grown(self.arrays.get("tokens"), count, layout.TOKEN))
         self._set("frames", _grown(self.arrays.get("frames"), count * int(w["frame_size"]), np.int64))
         self._set("times", _grown(self.arrays.get("times"), count * int(w["times_size"]) + 1, np.float64))
+        self._set("sequences", _grown(self.arrays.get("sequences"), count if self.inference else 1, layout.SEQUENCE))
         _chain(self.arrays["tokens"], "free", before, int(w["free_token"]))
         w["free_token"] = before
         w["free_tokens"] += count - before
@@ -235,6 +252,19 @@ class Memory:
         self._set("locks", _grown(self.arrays.get("locks"), count, layout.LOCK))
         _chain(self.arrays["locks"], "free", before, int(self.w["free_lock"]))
         self.w["free_lock"] = before
+
+    def _lay_out_inference(self) -> None:
+        """What inference stations have for themselves."""
+        self.inference = [inference_tables.lay_out(record) for record in self.tables.inference[:-1]]
+        self.grow_nodes(self.sizes.nodes if self.inference else 1)
+
+    def grow_nodes(self, count: int) -> None:
+        """Have room for sequences that have that many blocks together."""
+        before = len(self.arrays["nodes"]) if "nodes" in self.arrays else 0
+        self._set("nodes", _grown(self.arrays.get("nodes"), count, layout.NODE))
+        _chain(self.arrays["nodes"], "before", before, int(self.w["free_node"]))
+        self.w["free_node"] = before
+        self.w["free_nodes"] += count - before
 
     def _lay_out_stores(self) -> None:
         """Tables of keys, entries and locks; what is in stores at time 0."""
@@ -313,6 +343,11 @@ class Memory:
     def more_locks(self) -> None:
         """Twice as many keys that are held."""
         self.grow_locks(2 * len(self.arrays["locks"]))
+
+    def more_nodes(self) -> None:
+        """Twice as many nodes of lists of blocks, and as many free ones as were asked for."""
+        nodes = len(self.arrays["nodes"])
+        self.grow_nodes(max(2 * nodes, nodes + int(self.w["asked_number"])))
 
     def more_rows(self) -> None:
         """More rows for the workload whose columns are full: new ones, or those whose requests are handed on."""
@@ -419,8 +454,10 @@ class Memory:
         arrays["ends"][rows:] = np.nan
         arrays["outcomes"][rows:] = IN_FLIGHT
         size, width = int(self.w["times_size"]), 2 * len(spec.components)
-        times = self.arrays["times"][np.asarray(live, dtype=np.int64)[:, None] * size + np.arange(width)]
-        arrays["waits"][rows:], arrays["services"][rows:] = times[:, 0::2], times[:, 1::2]
+        columns_of = np.arange(width + len(spec.meters))
+        times = self.arrays["times"][np.asarray(live, dtype=np.int64)[:, None] * size + columns_of]
+        arrays["waits"][rows:], arrays["services"][rows:] = times[:, 0:width:2], times[:, 1:width:2]
+        arrays["metered"][rows:] = times[:, width:]
 
     def _table_of(self, workload: int) -> RequestTable:
         """The columns of a workload as they are."""
@@ -429,7 +466,7 @@ class Memory:
             spec.name, tuple(entry.operation for entry in spec.entries), spec.components,
             number=arrays["numbers"], operation=arrays["operations"], arrival=arrays["arrivals"],
             end=arrays["ends"], outcome=arrays["outcomes"], retries=arrays["retries"],
-            wait=arrays["waits"], service=arrays["services"],
+            wait=arrays["waits"], service=arrays["services"], meters=spec.meters, meter=arrays["metered"],
         )  # fmt: skip
 
     def _live(self, first: int) -> list[int]:

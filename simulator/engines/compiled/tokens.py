@@ -24,8 +24,8 @@ from simulator.engines.compiled.pointers import (
 
 
 @inlined
-def new_token(w: Record, pc: int, components: int) -> int:
-    """A new token with a frame of its own, not yet filled; there must be a free one."""
+def new_token(w: Record, pc: int, spec: Record) -> int:
+    """A new token of a workload with a frame of its own, not yet filled; there must be a free one."""
     token = w.free_token
     t = token_at(w.tokens, token)
     w.free_token = t.free
@@ -44,7 +44,7 @@ def new_token(w: Record, pc: int, components: int) -> int:
     w.created += 1
     t.created = w.created
     times = token * w.times_size
-    for i in range(times, times + 2 * components):
+    for i in range(times, times + 2 * spec.components + spec.meters):
         set_float(w.times, i, 0.0)
     return token  # type: ignore[no-any-return]
 

@@ -5,12 +5,22 @@ from __future__ import annotations
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import AWAITING, PASSING, Kind
 from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
-from simulator.engines.compiled.stations import batch, breaker, bucket, keyed_locks, pool, servers, sharing, station
+from simulator.engines.compiled.stations import (
+    batch,
+    breaker,
+    bucket,
+    inference,
+    keyed_locks,
+    pool,
+    servers,
+    sharing,
+    station,
+)
 from simulator.engines.compiled.tokens import complete_passing, stop_awaiting, token_event
 
 SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER, GAUGE = int(Kind.BATCH), int(Kind.BREAKER), int(Kind.GAUGE)
-KEYED_LOCKS = int(Kind.KEYED_LOCKS)
+KEYED_LOCKS, INFERENCE = int(Kind.KEYED_LOCKS), int(Kind.INFERENCE)
 
 
 @compiled
@@ -35,6 +45,8 @@ def withdraw(w: Record, token: int) -> None:
         batch.withdraw(w, place, token)
     elif kind == KEYED_LOCKS:
         keyed_locks.withdraw(w, place, token)
+    elif kind == INFERENCE:
+        inference.withdraw(w, place, token)
     else:
         bucket.withdraw(w, place, token)
 
@@ -56,4 +68,6 @@ def sample(w: Record, s: Record) -> tuple[float, float]:
             in_progress = s.busy * w.now - s.started
         elif s.kind == BATCH:
             in_progress = s.busy * (w.now - s.began)
+        elif s.kind == INFERENCE:
+            in_progress = inference.in_progress(w, s)
     return s.delivered + in_progress, s.busy + s.waiting

@@ -27,6 +27,21 @@ def link(w: Record, queue: Record, token: int) -> None:
 
 
 @inlined
+def push_first(w: Record, station: Record, token: int, level: int) -> None:
+    """Join a station's queue at a level, before all others of it."""
+    t = token_at(w.tokens, token)
+    queue = queue_at(w.queues, station.queue + level)
+    t.level = level
+    t.before = NONE
+    t.after = queue.first
+    if queue.first == NONE:
+        queue.end = token
+    else:
+        token_at(w.tokens, queue.first).before = token
+    queue.first = token
+
+
+@inlined
 def remove(w: Record, station: Record, token: int) -> None:
     """Leave a station's queue."""
     unlink(w, queue_at(w.queues, station.queue + token_at(w.tokens, token).level), token)

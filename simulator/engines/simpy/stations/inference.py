@@ -317,7 +317,10 @@ class InferenceStation(Station):
 
     def in_progress(self, now: float) -> float:
         """Seconds that the sequences which run now have run."""
-        return sum(now - sequence.started for sequence in self.running)
+        seconds = 0.0
+        for sequence in self.running:  # not `sum`, which rounds otherwise from Python 3.12 on
+            seconds += now - sequence.started
+        return seconds
 
     def tokens_sample(self) -> tuple[float, ...]:
         """The station's tokens, see `simulator.records.INFERENCE_FIELDS`."""
