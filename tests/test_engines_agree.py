@@ -77,7 +77,7 @@ REGRESSIONS = sorted((HERE / "regressions").glob("*.yaml"))
 DURATION = 12.0
 RELAXED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 # Room for almost nothing, so that every request for more comes in every situation.
-TIGHT = Sizes(tokens=1, scopes=1, holds=1, locks=1, keys=1, entries=1, rows=1, block_bits=1, budget=3)
+TIGHT = Sizes(tokens=1, scopes=1, holds=1, locks=1, nodes=1, keys=1, entries=1, rows=1, block_bits=1, budget=3)
 
 
 def differences(expected, found):
@@ -87,7 +87,7 @@ def differences(expected, found):
         for name, values in before.columns().items():
             if values.dtype != columns[name].dtype or not np.array_equal(values, columns[name], equal_nan=True):
                 yield f"{before.workload}.{name}"
-    for name in ("times", "stations", "workloads"):
+    for name in ("times", "stations", "inference", "workloads"):
         if not np.array_equal(getattr(expected, name), getattr(found, name)):
             yield name
     if expected.resources != found.resources:

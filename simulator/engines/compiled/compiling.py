@@ -88,10 +88,8 @@ def _directories() -> Iterator[Path]:
 def _file_name(function: str, processor: tuple[str, ...]) -> str:
     """A name that says what the code was compiled from, by and for."""
     digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
-    sources = [
-        *Path(__file__).parent.rglob("*.py"),
-        *(Path(str(module.__file__)) for module in (program, stations, step_time, records, elementary, hashing, streams)),
-    ]
+    modules = program, stations, step_time, records, elementary, hashing, streams
+    sources = [*Path(__file__).parent.rglob("*.py"), *(Path(str(module.__file__)) for module in modules)]
     for source in sorted(sources):
         digest.update(source.read_bytes())
     return f"{function}-{digest.hexdigest()[:24]}.bin"

@@ -351,8 +351,8 @@ class Encoder:
             "users": _users(workload), "first_user": first_user, "think": think, "choice": workload.choice,
             "entries": self.list(tuple(entry.pc for entry in workload.entries)),
             "entry_count": len(workload.entries), "frame_size": workload.frame_size,
-            "components": len(workload.components), "meters": len(workload.meters), "level": self.levels.index(workload.priority),
-            "first": NONE, "end": NONE,
+            "components": len(workload.components), "meters": len(workload.meters),
+            "level": self.levels.index(workload.priority), "first": NONE, "end": NONE,
         }  # fmt: skip
 
 
@@ -387,6 +387,7 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.Publish: Encoder.publish,
     ops.Acknowledge: lambda encoder, it: {"op": Op.ACKNOWLEDGE, "argument": it.levels},
     ops.IfAbandoned: lambda encoder, it: {"op": Op.IF_ABANDONED, "argument": it.levels, "target": it.target},
+    ops.HandBack: lambda encoder, it: {"op": Op.HAND_BACK, "argument": it.register},
     ops.Select: Encoder.select,
     ops.Clear: lambda encoder, it: {"op": Op.CLEAR, "argument": it.register},
     ops.Loop: Encoder.loop,

@@ -42,7 +42,7 @@ def numbers_of(instruction: Generate) -> tuple[int, ...]:
     return (
         2 * instruction.generating, instruction.prompt_register, instruction.output_register, instruction.usage,
         NONE if instruction.latency is None else instruction.latency, instruction.key_register, instruction.shared,
-        as_signed(prompt_key(2 * instruction.shared_key)), int(instruction.begun),
+        as_signed(prompt_key(2 * instruction.shared_key)), int(instruction.begun), instruction.kept_register,
     )  # fmt: skip
 
 

@@ -49,6 +49,7 @@ from simulator.engines.compiled.tokens import (
     awaited_by,
     close_scope,
     free_token,
+    hand_back,
     new_token,
     pass_time,
     register,
@@ -64,7 +65,7 @@ from simulator.records import COMPLETED
 VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY), int(Op.DRAW_INTO)
 HASH_INTO, GROUP_INTO, ACQUIRE_KEY = int(Op.HASH_INTO), int(Op.GROUP_INTO), int(Op.ACQUIRE_KEY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
-ACKNOWLEDGE, IF_ABANDONED = int(Op.ACKNOWLEDGE), int(Op.IF_ABANDONED)
+ACKNOWLEDGE, IF_ABANDONED, HAND_BACK = int(Op.ACKNOWLEDGE), int(Op.IF_ABANDONED), int(Op.HAND_BACK)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
 REMOVE, GENERATE, METER = int(Op.REMOVE), int(Op.GENERATE), int(Op.METER)
 CALCULATE, IF_AT_LEAST = int(Op.CALCULATE), int(Op.IF_AT_LEAST)
@@ -227,6 +228,10 @@ def _other(w: Record, token: int, op: int) -> int:
         return GOES_ON
     if op == IF_ABANDONED:
         t.pc = instruction.target if awaited_by(w, token, instruction.argument) == NONE else t.pc + 1
+        return GOES_ON
+    if op == HAND_BACK:
+        t.pc += 1
+        hand_back(w, token, instruction.argument)
         return GOES_ON
     if op <= NEXT:
         return _count(w, t, instruction, op)

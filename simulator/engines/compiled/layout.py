@@ -55,6 +55,7 @@ class Op(IntEnum):
     PUBLISH = auto()
     ACKNOWLEDGE = auto()
     IF_ABANDONED = auto()
+    HAND_BACK = auto()
     SELECT = auto()
     CLEAR = auto()
     LOOP = auto()
@@ -306,15 +307,16 @@ BLOCK = np.dtype(
 )  # fmt: skip
 
 # One for each token. `room`: tokens that its blocks have room for besides those computed; `fills`: how many tokens fill
-# the next block that has a key; the last of its `held` blocks is in node `last_node`.
+# the next block that has a key, which those of the first `keeps` tokens have; the last of its `held` blocks is in node
+# `last_node`.
 SEQUENCE = np.dtype(
     [
         ("known", "i4"), ("computed", "i4"), ("part", "i4"), ("room", "i4"), ("fills", "i4"), ("generated", "i4"),
         ("output", "i4"), ("prompt", "i4"),
         ("generate", "i4"),  # where the numbers of its instruction start in the table
         ("step", "i4"),  # place among those in the step
-        ("held", "i4"), ("last_node", "i4"), ("keyed", "i4"), ("runs", "i4"), ("admitted", "i4"), ("own", "i4"),
-        ("own_key", "i8"), ("started", "f8"), ("last", "f8"),
+        ("held", "i4"), ("last_node", "i4"), ("keyed", "i4"), ("runs", "i4"), ("admitted", "i4"),
+        ("own_key", "i8"), ("keeps", "i8"), ("started", "f8"), ("last", "f8"),
     ],
     align=True,
 )  # fmt: skip

@@ -10,6 +10,7 @@ from simulator.engines.compiled import heap
 from simulator.engines.compiled.layout import AWAITING, NONE
 from simulator.engines.compiled.pointers import (
     Record,
+    compiled,
     float_at,
     hold_at,
     index_at,
@@ -185,6 +186,14 @@ def awaited_by(w: Record, message: int, levels: int) -> int:
         if publisher != NONE:
             publisher = token_at(w.tokens, publisher).publisher
     return publisher
+
+
+@compiled
+def hand_back(w: Record, message: int, number: int) -> None:
+    """Give the publisher who waits for a message, if one does, what a register has."""
+    publisher = awaited_by(w, message, 1)
+    if publisher != NONE:
+        set_register(w, token_at(w.tokens, publisher), number, register(w, token_at(w.tokens, message), number))
 
 
 @inlined

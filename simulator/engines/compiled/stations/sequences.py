@@ -19,7 +19,7 @@ from simulator.engines.compiled.stations import blocks
 from simulator.engines.compiled.tokens import register
 
 # What the instruction says, see `inference_tables.numbers_of`.
-GENERATING, PROMPT, OUTPUT, USAGE, LATENCY, KEY, SHARED, SHARED_KEY, BEGUN = range(9)
+GENERATING, PROMPT, OUTPUT, USAGE, LATENCY, KEY, SHARED, SHARED_KEY, BEGUN, KEPT = range(10)
 NEVER = (1 << 31) - 1
 
 
@@ -36,7 +36,7 @@ def tokens_in(w: Record, t: Record, generate: int, which: int) -> int:
 
 
 @compiled
-def begin(w: Record, t: Record, q: Record, generate: int) -> None:
+def begin(w: Record, n: Record, t: Record, q: Record, generate: int) -> None:
     """Begin a token's sequence, as its instruction says from place `generate` of the table on."""
     q.generate = generate
     q.prompt = tokens_in(w, t, generate, PROMPT)
@@ -48,8 +48,13 @@ def begin(w: Record, t: Record, q: Record, generate: int) -> None:
     q.step = q.last_node = NONE
     q.started = q.last = 0.0
     key = says(w, q, KEY)
-    q.own = key != NONE
-    q.own_key = mixed(2 * register(w, t, key) + 1, 0) if q.own else 0
+    q.keeps = 0
+    if n.prefix_caching:
+        q.keeps = says(w, q, SHARED)
+        if key != NONE:
+            q.own_key = mixed(2 * register(w, t, key) + 1, 0)
+            kept = says(w, q, KEPT)
+            q.keeps = max(q.keeps, q.prompt + q.output if kept == NONE else register(w, t, kept))
 
 
 @inlined
@@ -58,10 +63,10 @@ def blocks_for(n: Record, tokens: int) -> int:
     return (tokens + n.block - 1) // n.block
 
 
-@compiled
-def _has_key(w: Record, n: Record, q: Record, block: int) -> bool:
+@inlined
+def _has_key(n: Record, q: Record, block: int) -> bool:
     """Whether another sequence can have a block of this one."""
-    return n.prefix_caching and (q.own or (block + 1) * n.block <= says(w, q, SHARED))  # type: ignore[no-any-return]
+    return (block + 1) * n.block <= q.keeps  # type: ignore[no-any-return]
 
 
 @compiled
@@ -78,7 +83,7 @@ def find(w: Record, n: Record, q: Record) -> tuple[int, int]:
     """
     count, free = 0, 0
     most = (q.known - 1) // n.block
-    while count < most and _has_key(w, n, q, count):
+    while count < most and _has_key(n, q, count):
         block = blocks.found(n, _key(w, n, q, count))
         if block == NONE:
             break
@@ -95,12 +100,12 @@ def use_found(w: Record, n: Record, q: Record, count: int) -> None:
     q.keyed = count
     q.computed = count * n.block
     q.room = 0
-    _await_filling(w, n, q)
+    _await_filling(n, q)
 
 
 @inlined
-def _await_filling(w: Record, n: Record, q: Record) -> None:
-    q.fills = (q.keyed + 1) * n.block if _has_key(w, n, q, q.keyed) else NEVER
+def _await_filling(n: Record, q: Record) -> None:
+    q.fills = (q.keyed + 1) * n.block if _has_key(n, q, q.keyed) else NEVER
 
 
 @compiled
@@ -111,11 +116,11 @@ def offer(w: Record, n: Record, q: Record) -> None:
     while block > q.keyed:
         block -= 1
         link = node_at(w.nodes, node)
-        if block < full and _has_key(w, n, q, block):
+        if block < full and _has_key(n, q, block):
             blocks.keep(n, link.block, _key(w, n, q, block))
         node = link.before
     q.keyed = full
-    _await_filling(w, n, q)
+    _await_filling(n, q)
 
 
 @compiled
