@@ -61,6 +61,13 @@ class Distribution(ABC):
         compared on the same uniforms go up and down together.
         """
 
+    def block(self, first: int, count: int, uniform: Uniforms) -> FloatArray:
+        """The draws of requests first .. first + count - 1, for which ``uniform`` gives the uniforms; shape (count,).
+
+        Those of ``sample``; what is recorded depends on the requests' numbers instead.
+        """
+        return self.sample(uniform)
+
     def scaled(self, factor: float) -> "Distribution":
         """The distribution of factor times this quantity.
 

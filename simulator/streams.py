@@ -126,7 +126,7 @@ class Stream:
         Raises ValueError for a negative place.
         """
         uniforms, name = self.streams.uniforms, self.name
-        return self.distribution.sample(lambda k: uniforms(name, first, count, draw, k))
+        return self.distribution.block(first, count, lambda k: uniforms(name, first, count, draw, k))
 
     def at(self, index: int, draw: int = 0) -> float:
         """The draw of one index: ``block(index, 1, draw)[0]``, quicker when its neighbours follow."""

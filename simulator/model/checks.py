@@ -35,7 +35,7 @@ def reference_problems(document: Any) -> list[Finding]:
     """Everything that names something that is not there, goes round in a circle, or has a name that cannot be."""
     if not isinstance(document, dict):
         return []
-    calls = _calls(document)
+    calls = calls_of(document)
     circles = list(islice(_circles(calls), MOST_FINDINGS))
     findings = chain(
         _bad_names(document),
@@ -178,7 +178,7 @@ def _unknown_keys_of_services(document: dict[Any, Any]) -> Iterator[Finding]:
                 yield ("services", name, *place), unknown("key", key, keys), key
 
 
-def _all_steps(document: dict[Any, Any], target: str) -> Iterator[tuple[Place, dict[Any, Any]]]:
+def all_steps(document: dict[Any, Any], target: str) -> Iterator[tuple[Place, dict[Any, Any]]]:
     """Every step that `service.operation` does, those before it included."""
     service, _, operation = target.partition(".")
     spec = _mapping(_mapping(document.get("services")).get(service))
@@ -219,7 +219,7 @@ def _unknown_targets(document: dict[Any, Any]) -> Iterator[Finding]:
     seen: set[Place] = set()
     for target in operations:
         equipment = _equipment(document, target.partition(".")[0])
-        for here, step in _all_steps(document, target):
+        for here, step in all_steps(document, target):
             if here in seen:
                 continue
             seen.add(here)
@@ -313,13 +313,13 @@ def _streams(document: dict[Any, Any]) -> dict[str, None]:
     return published | {stream: None for name in conversing for stream in (f"{name}.turns", str(name))}
 
 
-def _calls(document: dict[Any, Any]) -> Calls:
+def calls_of(document: dict[Any, Any]) -> Calls:
     """What every operation calls or publishes to, step by step, where that exists."""
     operations = _operations(document)
     return {
         operation: [
             ((*here, verb), called)
-            for here, step in _all_steps(document, operation)
+            for here, step in all_steps(document, operation)
             for verb, called in _called(document, step)
             if called in operations
         ]

@@ -4,6 +4,7 @@
     compute: {exponential: 5 ms}
     compute: {lognormal: {mean: 5 ms, cv: 1.5}}
     compute: {empirical: {file: service_times.csv, column: seconds, unit: s}}
+    delay: {trace: {column: output, each: 20 ms}}
 
 Every distribution is given by its mean and coefficient of variation (`cv`, standard deviation / mean), or by
 shape parameters that say what they are.
@@ -11,10 +12,11 @@ shape parameters that say what they are.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import (
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
@@ -27,6 +29,9 @@ from simulator import distributions
 from simulator.distributions import Distribution
 from simulator.model.columns import read_column
 from simulator.model.part import Amount, Count, Duration, Factor, Keys, Part, Size
+from simulator.model.trace import located, path_of, times_of
+from simulator.traces.column import TraceColumn
+from simulator.traces.formats import format_of
 
 Q = TypeVar("Q")
 
@@ -172,6 +177,55 @@ class EmpiricalSpec(_Of[Q], Generic[Q]):
         return self
 
 
+class TraceColumnSpec(_Of[Q], Generic[Q]):
+    """Tokens of a recorded request, by its number: `{trace: input}` is of the trace that the workload replays."""
+
+    bare: ClassVar[str | None] = "column"
+
+    column: Literal["input", "output"]
+    """Which tokens of the request: those of its prompt, or those generated."""
+    each: Q = Field(default=1.0)  # type: ignore[assignment]
+    """What a token stands for, such as 4 B or 20 ms; 1 where a number is wanted."""
+    file: str | None = None
+    """The trace, where it is not the one that the workload replays; rows begin anew after the last."""
+    format: Literal["azure", "mooncake"] | None = None
+    """Format of the file; found out where it is left out."""
+    digest: str | None = None
+    """Digest of the file's content, found out where it is left out; with another content, the model is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _locate(cls, data: Any, info: ValidationInfo) -> Any:
+        data = cls.long_form(data)
+        if not isinstance(data, dict):
+            return data
+        if data.get("each") is None:
+            cls._check_one()
+        if not isinstance(data.get("file"), str):
+            return data
+        path = path_of(data["file"], info)
+        kind = data.get("format") or format_of(path)
+        if kind is None:
+            raise ValueError(f"{path}:1:1: expected a trace in the format azure or mooncake")
+        return located(data, path, kind)
+
+    @classmethod
+    def _check_one(cls) -> None:
+        """A token stands for 1 where that says enough; raises ValueError where it does not."""
+        field = cls.model_fields["each"]
+        quantity: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata])
+        try:
+            quantity.validate_python(1.0)
+        except ValidationError as error:
+            expected = error.errors()[0]["msg"].partition("expected ")[2]
+            raise ValueError(f"no 'each', which says what a token stands for, expected {expected}") from None
+
+    def distribution(self) -> TraceColumn:
+        """The column, bound to its trace where it names a file."""
+        times = None if self.file is None or self.format is None else times_of(self.file, self.format)
+        return TraceColumn(self.column, float(self.each), times)  # type: ignore[arg-type]
+
+
 class DistributionSpec(_Of[Q], Generic[Q]):
     """Exactly one distribution; a bare quantity is constant."""
 
@@ -198,6 +252,8 @@ class DistributionSpec(_Of[Q], Generic[Q]):
     """Power-law tail between two bounds: the heavy tail of sizes."""
     empirical: EmpiricalSpec[Q] | None = None
     """Measured values, from a file or a list."""
+    trace: TraceColumnSpec[Q] | None = None
+    """Tokens of recorded requests, each its own: `{trace: input}` where the workload replays a trace."""
 
     @model_validator(mode="before")
     @classmethod
@@ -242,6 +298,8 @@ class DistributionSpec(_Of[Q], Generic[Q]):
             return distributions.Weibull(spec.mean, spec.shape)
         if self.bounded_pareto is not None:
             return distributions.BoundedPareto(spec.low, spec.high, spec.shape)
+        if self.trace is not None:
+            return self.trace.distribution()
         return distributions.Empirical(spec.values)
 
 

@@ -44,6 +44,7 @@ from simulator.program.instructions import (
     Work,
 )
 from simulator.program.stations import External, Station
+from simulator.traces.trace import TraceError
 
 if TYPE_CHECKING:
     from simulator.model.kinds.fault import BrownOut
@@ -54,7 +55,7 @@ NOTHING: Mapping[str, Any] = {}
 
 
 def lower(system: System) -> p.Program:
-    """The Program of a system; raises InputError where its calls expand beyond all measure."""
+    """The Program of a system; raises InputError where its calls expand beyond all measure, or lack a trace."""
     try:
         first = Lowering(system)
         program = first.program()
@@ -62,6 +63,8 @@ def lower(system: System) -> p.Program:
         return Lowering(system, cycles, settled).program() if cycles or settled else program
     except TooLargeError as error:
         raise InputError([Problem(system.name, 0, 0, "services", str(error))]) from None
+    except TraceError as error:
+        raise InputError([Problem(system.name, 0, 0, "", str(error))]) from None
 
 
 def _cycles(system: System, program: p.Program) -> dict[str, float]:
@@ -178,7 +181,7 @@ class Lowering:
 
     def _workload(self, name: str, workload: Workload) -> None:
         builder = self.builder
-        builder.start_workload()
+        builder.start_workload(workload.replay.trace() if workload.replay is not None else None)
         self._clients = Clients(self, name, workload)
         with builder.within(name):
             entries = tuple(

@@ -24,6 +24,7 @@ from simulator.model.memory import memory_problems
 from simulator.model.network import Network
 from simulator.model.objective import Objective
 from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
+from simulator.model.replays import replay_problems
 from simulator.model.resource import RESOURCES, Resource, discover
 from simulator.model.service import Service
 from simulator.model.shape import NoPlaceError, assign
@@ -126,7 +127,7 @@ class System(StackOfResources):
             ]
             raise ValidationError.from_exception_data(cls.__name__, [*fields, *references]) from None
         if not references:
-            references = [_problem(*each) for each in memory_problems(system)]
+            references = [_problem(*each) for each in (*memory_problems(system), *replay_problems(system, document))]
         if references:
             raise ValidationError.from_exception_data(cls.__name__, references)
         return system

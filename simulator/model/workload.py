@@ -19,6 +19,7 @@ from simulator.model.guard import Guard
 from simulator.model.message import Messages
 from simulator.model.network import Location
 from simulator.model.part import (
+    Count,
     Duration,
     Either,
     Factor,
@@ -30,7 +31,10 @@ from simulator.model.part import (
     Share,
     Users,
 )
+from simulator.model.trace import located, path_of, times_of
 from simulator.program.arrivals import Arrivals, MarkovModulated, Profile, Renewal, Replay
+from simulator.traces.column import TraceTimes
+from simulator.traces.formats import format_of
 
 TOLERANCE = 1e-6
 SOURCES = ("rate", "bursty", "profile", "replay", "users")
@@ -110,33 +114,63 @@ class ProfileSpec(Part):
 
 
 class ReplaySpec(Part):
-    """Arrivals at the times (since the start) in a CSV file's column, in seconds."""
+    """Arrivals at the times of a trace of requests, or at those (s since the start) in a CSV file's column.
+
+    A trace brings the token counts of its requests, too: see `{trace: input}` among the distributions.
+    """
 
     bare: ClassVar[str | None] = "file"
 
     file: str | None = None
-    """CSV file, relative to the model's."""
+    """A trace or a CSV file, relative to the model's."""
+    format: Literal["azure", "mooncake"] | None = None
+    """Format of a trace; found out where it is left out. `azure` is CSV with the columns TIMESTAMP, ContextTokens and
+    GeneratedTokens, `mooncake` JSON lines with timestamp (ms), input_length and output_length; both may be gzipped."""
+    digest: str | None = None
+    """Digest of the trace, found out where it is left out; with another content, the model is refused."""
     column: str | None = None
-    """Name of the column; the only one where it is left out."""
+    """Name of the column of a file that is no trace; the only one where it is left out."""
     times: tuple[Duration, ...] = ()
     """The times, where there is no file."""
+    speed: Factor = 1.0
+    """The times are divided by this."""
+    most: Count | None = None
+    """Only so many requests are sent, the first ones."""
+    repeats: bool = False
+    """Start again after the last request and a mean gap, instead of sending no more."""
 
     @model_validator(mode="before")
     @classmethod
     def _load(cls, data: Any, info: ValidationInfo) -> Any:
         data = cls.long_form(data)
-        if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("times"):
-            times = read_column(data["file"], data.get("column"), info.context, ascending=True)
-            return {**data, "times": [f"{time!r} s" for time in times]}
-        return data
+        if not isinstance(data, dict) or not isinstance(data.get("file"), str) or data.get("times"):
+            return data
+        path, kind = path_of(data["file"], info), data.get("format")
+        if kind is None and data.get("column") is None and path.is_file():
+            kind = format_of(path)
+        if kind is not None:
+            return located(data, path, kind)
+        times = read_column(data["file"], data.get("column"), info.context, ascending=True)
+        return {**data, "times": [f"{time!r} s" for time in times]}
 
     @model_validator(mode="after")
     def _has_times(self) -> Self:
-        if not self.times:
+        if not self.times and self.format is None:
             raise ValueError("expected a file or a list of times")
         if any(after < before for before, after in pairwise(self.times)):
             raise ValueError("the times are not in order, expected each to be no earlier than the one before")
+        arrivals = self.arrivals()
+        if self.repeats and arrivals.period <= 0.0:
+            raise ValueError("all requests come at 0 s, expected later ones in a replay that repeats")
         return self
+
+    def trace(self) -> TraceTimes | None:
+        """The trace whose requests are sent; None where only times are known."""
+        return None if self.file is None or self.format is None else times_of(self.file, self.format, self.most)
+
+    def arrivals(self) -> Replay:
+        """The arrival process."""
+        return Replay(self.trace() or self.times[: self.most], self.speed, self.repeats)
 
 
 class Workload(Guard, Messages):
@@ -153,7 +187,7 @@ class Workload(Guard, Messages):
     profile: ProfileSpec | None = None
     """Arrivals at a rate that changes as scheduled."""
     replay: ReplaySpec | None = None
-    """Arrivals at recorded times; `replay: times.csv` is short for `replay: {file: times.csv}`."""
+    """Recorded requests, or recorded times; `replay: trace.csv` is short for `replay: {file: trace.csv}`."""
     users: Users | None = None
     """How many users there are, each with one request at a time."""
     think: DurationDistribution = DurationDistribution(constant=0.0)
@@ -224,7 +258,7 @@ class Workload(Guard, Messages):
             return MarkovModulated(rates, tuple(state.duration for state in self.bursty))
         if self.profile is not None:
             return self.profile.arrivals()
-        return Replay(self.replay.times) if self.replay is not None else None
+        return self.replay.arrivals() if self.replay is not None else None
 
     def _gap(self, mean: float) -> Constant | Exponential | Gamma:
         if self.arrivals == "constant":

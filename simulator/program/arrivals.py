@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from simulator.distributions import Distribution, Exponential
 from simulator.streams import Stream, Streams
+from simulator.traces.column import TraceTimes
 
 Floats = NDArray[np.float64]
 
@@ -113,25 +114,41 @@ class MarkovModulated:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Arrivals at recorded times (s, ascending); none after the last."""
+    """Arrivals at recorded times (s, ascending), `speed` times as fast; none after the last, or all again."""
 
-    times: tuple[float, ...]
+    times: tuple[float, ...] | TraceTimes
+    speed: float = 1.0
+    repeats: bool = False
+
+    @property
+    def end(self) -> float:
+        """Time of the last arrival (s), the first time round."""
+        return self.times[-1] / self.speed
+
+    @property
+    def period(self) -> float:
+        """Time after which a repeated recording begins again (s): a mean gap after its last arrival."""
+        first, last, count = self.times[0], self.times[-1], len(self.times)
+        return (last + (last - first) / max(count - 1, 1)) / self.speed
 
     @property
     def mean_rate(self) -> float:
         """Arrivals a second between time 0 and the last arrival."""
-        return len(self.times) / self.times[-1] if self.times[-1] > 0 else float("inf")
+        return len(self.times) / self.end if self.end > 0 else float("inf")
 
     @property
     def stationary(self) -> bool:
-        """A recording has an end: no steady state."""
+        """A recording is a story: no steady state."""
         return False
 
     def gaps(self, streams: Streams, name: str) -> Iterator[Floats]:
-        """Blocks of gaps in seconds."""
-        gaps = np.diff(np.asarray(self.times), prepend=0.0)
-        for first in range(0, len(gaps), BLOCK):
-            yield gaps[first : first + BLOCK]
+        """Blocks of gaps in seconds; endless where it repeats."""
+        last = 0.0
+        for turn in count() if self.repeats else range(1):
+            for first in range(0, len(self.times), BLOCK):
+                times = np.asarray(self.times[first : first + BLOCK]) / self.speed + turn * self.period
+                yield np.diff(times, prepend=last)
+                last = float(times[-1])
 
 
 Arrivals = Renewal | Profile | MarkovModulated | Replay

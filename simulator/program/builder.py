@@ -27,6 +27,7 @@ from simulator.program.program import (
     Workload,
 )
 from simulator.program.stations import Station
+from simulator.traces.column import TraceColumn, TraceTimes
 
 MOST_INSTRUCTIONS = 200_000
 
@@ -66,6 +67,7 @@ class Builder:
         self._meters: dict[str, int] = {}
         self._frame_size = self._largest_frame = 1
         self._repeating = 0
+        self._replayed: TraceTimes | None = None
 
     def station(self, station: Station) -> int:
         """Add a station and return its number."""
@@ -162,18 +164,24 @@ class Builder:
             self._components, self._meters = outside, outside_meters
 
     def draw(self, distribution: Distribution, purpose: str) -> int:
-        """Number of a draw named by the current path and purpose; equal constants share one."""
+        """Number of a draw named by the current path and purpose; equal constants share one.
+
+        Raises TraceError for a column of the trace that the workload replays, where it replays none.
+        """
         if isinstance(distribution, Constant):
             return self._constant(distribution)
         stream = self._unique("/".join([*self._path, purpose]))
-        self.draws.append(Draw(stream, distribution, self.counter()))
+        self.draws.append(Draw(stream, self._bound(distribution), self.counter()))
         return len(self.draws) - 1
+
+    def _bound(self, distribution: Distribution) -> Distribution:
+        return distribution.bound(self._replayed) if isinstance(distribution, TraceColumn) else distribution
 
     def draw_of_station(self, distribution: Distribution, name: str) -> int:
         """Number of a draw that a station makes by itself, under a name that no path is part of."""
         if isinstance(distribution, Constant):
             return self._constant(distribution)
-        self.draws.append(Draw(self._unique(name), distribution))
+        self.draws.append(Draw(self._unique(name), self._bound(distribution)))
         return len(self.draws) - 1
 
     def scaled(self, draw: int, factor: float) -> int:
@@ -304,6 +312,7 @@ class Builder:
         self._largest_frame = max(self._largest_frame, self._frame_size)
         self.workloads.append(filled)
 
-    def start_workload(self) -> None:
-        """Begin with the code of another workload: fresh registers and components."""
+    def start_workload(self, replayed: TraceTimes | None = None) -> None:
+        """Begin with the code of another workload: fresh registers and components; `replayed` is its trace."""
         self._components, self._meters, self._frame_size = {}, {}, 1
+        self._replayed = replayed

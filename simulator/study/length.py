@@ -73,7 +73,9 @@ def _length_of_the_story(system: System, facts: Facts) -> float:
                 raise UsageError(f"workloads.{name}.profile has no end: give a duration (-d)")
             ends.append(arrivals.times[-1])
         elif isinstance(arrivals, Replay):
-            ends.append(arrivals.times[-1])
+            if arrivals.repeats:
+                raise UsageError(f"workloads.{name}.replay has no end: give a duration (-d)")
+            ends.append(arrivals.end)
     if system.has_scheduled_events:
         raise UsageError("a fault is scheduled, which has no steady state: give a duration (-d, or run.duration)")
     return max(ends) + SLOWEST_CYCLES * max(_cycle(each) for each in facts.workloads)

@@ -1,0 +1,96 @@
+"""How much of the prompts a prefix cache spares, by its size: walks request traces through pools of blocks.
+
+    python experiments/context-reuse/study.py synthetic_trace.jsonl conversation_trace.jsonl
+
+prints the hit rate of each trace by capacity and eviction policy, writes results.csv, and draws hit-rates.png.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from simulator.analytic.prefix_caches import PrefixHits, prefix_hits
+from simulator.traces.trace import Trace, open_trace
+
+HERE = Path(__file__).parent
+POLICIES = ("lru", "lfu", "fifo")
+CAPACITIES = [
+    10**4, 10**5, 3 * 10**5, 10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6, 5 * 10**6, 8 * 10**6, 10**7, 2 * 10**7,
+    5 * 10**7, 10**8, 5 * 10**8, 10**9,
+]  # fmt: skip
+
+
+def published() -> dict[int, float]:
+    """The published hit rate of the synthetic trace under LRU, by capacity in tokens."""
+    lines = (HERE / "published.csv").read_text(encoding="utf-8").splitlines()
+    rows = csv.DictReader(line for line in lines if not line.startswith("#"))
+    return {int(row["capacity_tokens"]): float(row["hit_rate"]) for row in rows}
+
+
+def curves(trace: Trace) -> dict[str, list[PrefixHits]]:
+    """Hits by policy, at every capacity."""
+    return {policy: prefix_hits(trace, CAPACITIES, policy) for policy in POLICIES}
+
+
+def show(name: str, found: dict[str, list[PrefixHits]]) -> None:
+    """Print a trace's table."""
+    known = published() if name.startswith("synthetic") else {}
+    print(f"\n{name}\n{'tokens':>15}  " + "  ".join(f"{policy:>6}" for policy in POLICIES) + "  published")
+    for index, capacity in enumerate(CAPACITIES):
+        rates = "  ".join(f"{found[policy][index].rate:6.4f}" for policy in POLICIES)
+        print(f"{capacity:15,}  {rates}  {known.get(capacity, '')}".rstrip())
+
+
+def write(results: dict[str, dict[str, list[PrefixHits]]]) -> None:
+    """Write every rate into results.csv."""
+    with (HERE / "results.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["trace", "policy", "capacity_tokens", "hit_rate", "hit_rate_of_prompts"])
+        for name, found in results.items():
+            for policy, hits in found.items():
+                for each in hits:
+                    rates = f"{each.rate:.4f}", f"{each.rate_of_prompts:.4f}"
+                    rows.writerow([name, policy, each.capacity, *rates])
+
+
+def draw(results: dict[str, dict[str, list[PrefixHits]]]) -> None:
+    """Draw the curves, one panel a trace, into hit-rates.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, panels = pyplot.subplots(
+        1, len(results), figsize=(5.0 * len(results), 4.0), sharey=True, squeeze=False, layout="constrained"
+    )
+    for panel, (name, found) in zip(panels[0], results.items(), strict=True):
+        for policy, hits in found.items():
+            panel.plot([each.capacity for each in hits], [100.0 * each.rate for each in hits], label=policy.upper())
+        if name.startswith("synthetic"):
+            known = published()
+            panel.plot(
+                list(known), [100.0 * rate for rate in known.values()], "ko", fillstyle="none", label="published, LRU"
+            )
+        panel.set(xscale="log", xlabel="capacity (tokens)", title=name)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    panels[0][0].set(ylabel="tokens in whole blocks that hit (%)", ylim=(0.0, None))
+    figure.savefig(HERE / "hit-rates.png", dpi=120)
+
+
+def main(paths: list[str]) -> None:
+    if not paths:
+        raise SystemExit(f"{__doc__}\nThe README says where to get the traces.")
+    results = {}
+    for path in map(Path, paths):
+        name = path.name.partition(".")[0].removesuffix("_trace")
+        results[name] = curves(open_trace(path, "mooncake"))
+        show(name, results[name])
+    write(results)
+    draw(results)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
