@@ -227,7 +227,9 @@ def test_registers_are_handed_back_and_calculated_with(sizes):
         builder.emit(DrawInto(left, builder.draw(Uniform(0.0, 9.0), "left")))
         builder.emit(DrawInto(right, builder.draw(Uniform(0.0, 9.0), "right")))
         for number, operation in enumerate(Arithmetic):
-            builder.emit(Calculate(left, operation, left, right) if number % 2 else Calculate(left, operation, left, constant=4))
+            builder.emit(
+                Calculate(left, operation, left, right) if number % 2 else Calculate(left, operation, left, constant=4)
+            )
             builder.emit(Meter(meters + number, add))
         target, following, skip = builder.label(), builder.label(), builder.label()
         builder.emit(Publish(target, awaited=builder.component("wait")))

@@ -171,17 +171,21 @@ class Builder:
         if isinstance(distribution, Constant):
             return self._constant(distribution)
         stream = self._unique("/".join([*self._path, purpose]))
-        self.draws.append(Draw(stream, self._bound(distribution), self.counter()))
+        self.draws.append(Draw(stream, self.bound(distribution), self.counter()))
         return len(self.draws) - 1
 
-    def _bound(self, distribution: Distribution) -> Distribution:
+    def bound(self, distribution: Distribution) -> Distribution:
+        """The distribution, that of the trace that the workload replays where it is a column of one.
+
+        Raises TraceError where it replays none.
+        """
         return distribution.bound(self._replayed) if isinstance(distribution, TraceColumn) else distribution
 
     def draw_of_station(self, distribution: Distribution, name: str) -> int:
         """Number of a draw that a station makes by itself, under a name that no path is part of."""
         if isinstance(distribution, Constant):
             return self._constant(distribution)
-        self.draws.append(Draw(self._unique(name), self._bound(distribution)))
+        self.draws.append(Draw(self._unique(name), self.bound(distribution)))
         return len(self.draws) - 1
 
     def scaled(self, draw: int, factor: float) -> int:
@@ -200,7 +204,7 @@ class Builder:
             self.draws.append(Draw("constant", distribution, factor=register, mean_factor=mean))
         else:
             stream = self._unique("/".join([*self._path, purpose]))
-            self.draws.append(Draw(stream, distribution, self.counter(), register, mean))
+            self.draws.append(Draw(stream, self.bound(distribution), self.counter(), register, mean))
         return len(self.draws) - 1
 
     def counter(self) -> int:

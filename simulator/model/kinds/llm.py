@@ -242,9 +242,9 @@ class GenerateStep(StepPart):
             raise InputError([_problem(site, f"a generate step outside of a conversation, expected its {missing}")])
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
         tokens, mean = self._tokens(site, None)
-        output = self._drawn(site, self.output, "output")
+        output, mean_output = self._drawn(site, self.output, "output")
         return Prompt(
-            tokens, output, mean, self.output.distribution().mean, float(self.system), key, shared=self.system,
+            tokens, output, mean, mean_output, float(self.system), key, shared=self.system,
             shared_key=self._shared_key(site), conversation=key, streamed=self.streamed,
         )  # fmt: skip
 
@@ -254,8 +254,9 @@ class GenerateStep(StepPart):
         history, again, mean_history = self.context.prepare(site, talk, self.generate)
         tokens, mean = self._tokens(site, talk)
         builder.emit(Calculate(tokens, Do.ADD, tokens, history))
-        output = talk.answer if self.output is None else self._drawn(site, self.output, "output")
-        mean_output = talk.mean_answer if self.output is None else self.output.distribution().mean
+        output, mean_output = talk.answer, talk.mean_answer
+        if self.output is not None:
+            output, mean_output = self._drawn(site, self.output, "output")
         earlier = builder.register()
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
         all_kept = self.retrieved is None and again == talk.history
@@ -273,12 +274,12 @@ class GenerateStep(StepPart):
             builder.emit(Calculate(tokens, Do.ADD, talk.question, constant=self.system))
             mean = talk.mean_question
         else:
-            new = self._drawn(site, self.input, "input")
+            new, mean = self._drawn(site, self.input, "input")
             builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
-            mean = self.input.distribution().mean
         if self.retrieved is not None:
-            builder.emit(Calculate(tokens, Do.ADD, tokens, self._drawn(site, self.retrieved, "retrieved")))
-            mean += self.retrieved.distribution().mean
+            retrieved, mean_retrieved = self._drawn(site, self.retrieved, "retrieved")
+            builder.emit(Calculate(tokens, Do.ADD, tokens, retrieved))
+            mean += mean_retrieved
         return tokens, mean + self.system
 
     def _shared_key(self, site: Site) -> int:
@@ -286,11 +287,11 @@ class GenerateStep(StepPart):
         return crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
 
     @staticmethod
-    def _drawn(site: Site, count: CountDistribution, purpose: str) -> int:
-        """The register of a drawn count."""
-        register = site.builder.register()
-        site.builder.emit(DrawInto(register, site.builder.draw(count.distribution(), purpose)))
-        return register
+    def _drawn(site: Site, count: CountDistribution, purpose: str) -> tuple[int, float]:
+        """The register of a drawn count, and its mean."""
+        builder, register = site.builder, site.builder.register()
+        builder.emit(DrawInto(register, builder.draw(count.distribution(), purpose)))
+        return register, float(builder.bound(count.distribution()).mean)
 
 
 def _problem(site: Site, text: str) -> Problem:
