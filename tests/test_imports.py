@@ -33,14 +33,14 @@ ALLOWED = {
     "results": {"errors", "units", "streams", "program", "records", "model", "analytic"},
     "engines": {"errors", "elementary", "distributions", "hashing", "streams", "program", "records"},
     "study": {"errors", "units", "program", "records", "model", "analytic", "results", "engines"},
-    "calibration": {"errors", "units", "distributions", "records", "model", "analytic", "results", "study"},
+    "calibration": {"errors", "units", "distributions", "program", "records", "model", "analytic", "results", "study"},
     "report": {"errors", "units", "model", "analytic", "results", "study", "calibration"},
     "cli": {"errors", "units", "model", "analytic", "results", "study", "calibration", "report"},
 }
 # The package's own module offers the public names, and is imported by nobody inside.
 ALLOWED["simulator"] = set(ALLOWED) - {"cli"}
 # Of a Program, the model knows what it builds it from.
-OF_PROGRAM_TO_MODEL = {"arrivals", "builder", "instructions", "program", "stations"}
+OF_PROGRAM_TO_MODEL = {"arrivals", "builder", "instructions", "program", "stations", "step_time"}
 ONLY_IMPORTER = {
     "simpy": "simulator.engines.simpy",
     "numba": "simulator.engines.compiled",

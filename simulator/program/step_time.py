@@ -2,16 +2,18 @@
 
 A step computes the next part of some prompts (prefill) and one more token of each sequence that generates (decode).
 
-    t = overhead + max(weights, token * T) + sequence * n + chunk * sum over prompt parts of max(P, floor) * (k + P / 2)
-        + generated * K                                where no prompt is in the step
-        + max(longest * K_max, mixed * K)              where one is
+    t = overhead + max(weights, token * T) + sequence * n
+        + generated * K                                                            where no prompt is in the step
+        + max(longest * K_max, chunk * sum over prompt parts of max(P, floor) * (k + P / 2)
+                               + mixed * K + mixed_sequence * n)                   where one is
         + link + link_token * T
 
 with T tokens in all, n sequences that generate, of which each attends to as many tokens as it has so far and their sum
 is K, the largest K_max; P tokens of a prompt of which k are computed already. The weights are read once however many
 tokens there are; small prompt parts cost as much attention as `floor` tokens; and beside a prompt, attention of those
-that generate costs more a token. It is the roofline of Williams, Waterman & Patterson (CACM 52(4), 2009) with those
-three corrections, which vLLM's measured kernels need.
+that generate costs more a token, and something a sequence, but all of it no less than the longest one takes alone. It
+is the roofline of Williams, Waterman & Patterson (CACM 52(4), 2009) with those corrections, which vLLM's measured
+kernels need.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class StepTime:
     floor: float = 0.0
     generated: float = 0.0
     mixed: float = 0.0
+    mixed_sequence: float = 0.0
     longest: float = 0.0
     link: float = 0.0
     link_token: float = 0.0
@@ -42,7 +45,8 @@ class StepTime:
         """
         return step_seconds(
             self.overhead, self.weights, self.token, self.sequence, self.chunk, self.generated, self.mixed,
-            self.longest, self.link, self.link_token, tokens, generating, attended, longest, attention,
+            self.mixed_sequence, self.longest, self.link, self.link_token,
+            tokens, generating, attended, longest, attention,
         )  # fmt: skip
 
     def prompt_attention(self, computed: float, part: float) -> float:
@@ -57,13 +61,14 @@ def prompt_attention(floor: float, computed: float, part: float) -> float:
 
 def step_seconds(
     overhead: float, weights: float, token: float, sequence: float, chunk: float, generated: float, mixed: float,
-    longest_token: float, link: float, link_token: float,
+    mixed_sequence: float, longest_token: float, link: float, link_token: float,
     tokens: float, generating: float, attended: float, longest: float, attention: float,
 ) -> float:  # fmt: skip
     """See `StepTime.seconds`; both engines calculate by this."""
-    seconds = overhead + max(weights, token * tokens) + sequence * generating + chunk * attention
+    seconds = overhead + max(weights, token * tokens) + sequence * generating
     if attention > 0.0:
-        seconds += max(longest_token * longest, mixed * attended)
+        together = chunk * attention + mixed * attended + mixed_sequence * generating
+        seconds += max(longest_token * longest, together)
     else:
         seconds += generated * attended
     return seconds + (link + link_token * tokens)
