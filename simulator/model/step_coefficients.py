@@ -29,6 +29,8 @@ class StepCoefficients(Part):
     """Attention of a step without prompts, a token that is attended to."""
     mixed: Duration = 0.0
     """The same in a step with prompts; 1.7 to 3.5 times as much in vLLM."""
+    mixed_sequence: Duration = 0.0
+    """Of a sequence that generates in a step with prompts."""
     longest: Duration = 0.0
     """Attention of a step with prompts, a token of the longest sequence, where that is more."""
     link: Duration = 0.0

@@ -25,7 +25,7 @@ from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
 from simulator import elementary, hashing, records, streams
-from simulator.engines.compiled.pointers import OPTIONS
+from simulator.engines.compiled.pointers import OUTERMOST
 from simulator.program import program, stations, step_time
 
 _rebuild: Any = CompileResult._rebuild
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 @lru_cache
 def compiled_once(function: Callable[..., Any], signature: str, announce: bool = False) -> Callable[..., Any]:
     """A function compiled for one signature, from disk where that has been done before."""
-    dispatcher: Any = numba.njit(nogil=True, **OPTIONS)(function)
+    dispatcher: Any = numba.njit(**OUTERMOST)(function)
     dispatcher._cache = DiskCache(function.__name__, announce)
     dispatcher.compile(signature)
     compiled: Callable[..., Any] = dispatcher

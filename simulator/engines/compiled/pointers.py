@@ -22,8 +22,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 intrinsic: Any = extending.intrinsic  # its declared type knows nothing of the functions that it makes
 
+
+def _compilers() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options that let helpers be linked as parts of outermost functions; none where Numba does not allow it."""
+    try:
+        from simulator.engines.compiled.linking import PartCompiler, WholeCompiler
+    except (ImportError, AttributeError):
+        return {}, {}
+    return {"pipeline_class": PartCompiler}, {"pipeline_class": WholeCompiler}
+
+
+_PART, _WHOLE = _compilers()
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-HELPER: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+HELPER: dict[str, Any] = {**OPTIONS, **_PART, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+OUTERMOST: dict[str, Any] = {**OPTIONS, **_WHOLE, "nogil": True}
 
 
 def compiled(function: Function) -> Function:
