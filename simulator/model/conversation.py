@@ -32,8 +32,10 @@ MOST_CONVERSATIONS = 2**31 - 1  # of a workload, which are told apart
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """Registers of a conversation under way: its key, the tokens said so far, and those of this turn; their means."""
+    """Registers of a conversation under way: its number, the key of what has been said, the tokens of that, and those
+    of this turn; and their means."""
 
+    number: int
     key: int
     history: int
     question: int
@@ -65,10 +67,11 @@ class Conversation(Part):
     def lower(self, lowering: Lowering, name: str, operation: str, ask: Callable[[], None]) -> None:
         """A loop over the turns, each of which is a message that the conversation waits for."""
         builder = lowering.builder
-        key, turn, history, question, answer = (builder.register() for _ in range(5))
-        builder.emit(NumberInto(key, MOST_CONVERSATIONS))
+        number, key, turn, history, question, answer = (builder.register() for _ in range(6))
+        builder.emit(NumberInto(number, MOST_CONVERSATIONS))
+        builder.emit(Calculate(key, Do.ADD, number, constant=0))
         talk = Talk(
-            key, history, question, answer, self.mean_history(), self.question.distribution().mean,
+            number, key, history, question, answer, self.mean_history(), self.question.distribution().mean,
             self.answer.distribution().mean,
         )  # fmt: skip
         with builder.repeat(self.turns.distribution()):

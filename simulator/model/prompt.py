@@ -22,7 +22,8 @@ class Prompt:
 
     The first `shared` tokens are common to all prompts with the same `shared_key`; those behind them, up to the number
     in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
-    tokens were in an earlier prompt of the conversation, where it is in one.
+    tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
+    or that of a prompt that is asked again and again.
     """
 
     input: int
@@ -35,6 +36,7 @@ class Prompt:
     shared: int = 0
     shared_key: int = 0
     cached: int = NO_REGISTER
+    conversation: int = NO_REGISTER
     streamed: bool = True
 
 

@@ -15,7 +15,8 @@ they are paid for, what they cost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from zlib import crc32
 
 from pydantic import model_validator
@@ -24,12 +25,14 @@ from simulator.errors import InputError, Problem
 from simulator.model.context import RESEND, Context
 from simulator.model.conversation import Talk
 from simulator.model.distribution import CountDistribution, DurationDistribution
+from simulator.model.gateway import Gateway, gateway_problems
 from simulator.model.gpu import Gpu, Precision
 from simulator.model.keys import KeyUse
 from simulator.model.llm import Efficiency, LanguageModel, kv_tokens, step_time
 from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
 from simulator.model.prompt import Endpoint, Prompt
-from simulator.model.resource import Resource
+from simulator.model.provider import Provider
+from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
 from simulator.model.step import StepPart
 from simulator.model.step_coefficients import StepCoefficients
@@ -100,16 +103,28 @@ class Llm(Resource):
     """Send a conversation, or a `key`, always to the same replica, which has its keys and values."""
     prefill: Prefill | None = None
     """Compute prompts on GPUs apart."""
+    provider: Provider | None = None
+    """Somebody else serves it."""
+    gateway: Gateway | None = None
+    """It is behind a gateway, which asks others."""
     front_end: DurationDistribution = DurationDistribution(constant=0.0)
     """Time of a request before it reaches the engine: HTTP, tokens of the text; 1 to 20 ms in vLLM."""
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
+        elsewhere = [name for name in ("provider", "gateway") if getattr(self, name) is not None]
+        if elsewhere:
+            others = sorted(self.model_fields_set - set(elsewhere[:1]))
+            if others:
+                raise ValueError(f"got {others[0]} beside {elsewhere[0]}, expected the one or the other")
+            return self
         known = (self.model is not None and self.gpu is not None) or (
             self.step_time is not None and self.kv_tokens is not None
         )
         if not known:
-            raise ValueError("expected a model and a gpu, or step_time and kv_tokens as measured")
+            raise ValueError(
+                "expected a model and a gpu (or step_time and kv_tokens as measured), a provider, or a gateway"
+            )
         if self.gpus % self.stage_gpus:
             raise ValueError(
                 f"{self.gpus} gpus do not make whole replicas of {self.stage_gpus} (tensor times pipeline parallel)"
@@ -120,6 +135,13 @@ class Llm(Resource):
             raise ValueError("prefill without a model, expected one that says how large keys and values are")
         self.engine()
         return self
+
+    @classmethod
+    def problems(cls, resource: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
+        """Hosts, back ends and keys of a gateway that are not there, or that go round in a circle."""
+        gateway = resource.get("gateway")
+        if isinstance(gateway, dict):
+            yield from gateway_problems(gateway, document)
 
     @property
     def stage_gpus(self) -> int:
@@ -147,17 +169,26 @@ class Llm(Resource):
         )
 
     def _roofline(self) -> StepTime:
-        assert self.model is not None and self.gpu is not None
+        assert self.model is not None
+        assert self.gpu is not None
         return step_time(self.model, self.gpu, self.tensor_parallel, self.precision, self.kv_precision, self.efficiency)
 
     def _kv_tokens(self) -> int:
-        assert self.model is not None and self.gpu is not None
+        assert self.model is not None
+        assert self.gpu is not None
         return kv_tokens(
             self.model, self.gpu, self.stage_gpus, self.precision, self.kv_precision, self.memory_utilization
         )
 
     def lower(self, lowering: Lowering, name: str) -> Endpoint:
-        """Its engines, those for prompts first."""
+        """Its engines, those for prompts first, or who serves it elsewhere."""
+        if self.provider is not None:
+            return self.provider.lower(lowering, name)
+        if self.gateway is not None:
+            return self.gateway.lower(lowering, name)
+        return self._serving(lowering, name)
+
+    def _serving(self, lowering: Lowering, name: str) -> Serving:
         builder, resource, spec = lowering.builder, f"llms.{name}", self.engine()
         prefills = None
         if self.prefill is not None:
@@ -211,7 +242,11 @@ class GenerateStep(StepPart):
             raise InputError([_problem(site, f"a generate step outside of a conversation, expected its {missing}")])
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
         tokens, mean = self._tokens(site, None)
-        return self._prompt(site, tokens, self._drawn(site, self.output, "output"), mean, 0.0, key)
+        output = self._drawn(site, self.output, "output")
+        return Prompt(
+            tokens, output, mean, self.output.distribution().mean, float(self.system), key, shared=self.system,
+            shared_key=self._shared_key(site), conversation=key, streamed=self.streamed,
+        )  # fmt: skip
 
     def _in(self, site: Site, talk: Talk) -> Prompt:
         """The prompt of a turn."""
@@ -220,11 +255,14 @@ class GenerateStep(StepPart):
         tokens, mean = self._tokens(site, talk)
         builder.emit(Calculate(tokens, Do.ADD, tokens, history))
         output = talk.answer if self.output is None else self._drawn(site, self.output, "output")
-        kept = NO_REGISTER
-        if self.retrieved is not None or again != talk.history:
-            kept = builder.register()
-            builder.emit(Calculate(kept, Do.ADD, again, constant=self.system))
-        return self._prompt(site, tokens, output, mean + mean_history, mean_history, talk.key, kept)
+        mean_output = talk.mean_answer if self.output is None else self.output.distribution().mean
+        earlier = builder.register()
+        builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
+        all_kept = self.retrieved is None and again == talk.history
+        return Prompt(
+            tokens, output, mean + mean_history, mean_output, mean_history + self.system, talk.key,
+            NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number, self.streamed,
+        )  # fmt: skip
 
     def _tokens(self, site: Site, talk: Talk | None) -> tuple[int, float]:
         """The register with the tokens of the system's text, of what is retrieved and what is new, and their mean."""
@@ -242,16 +280,9 @@ class GenerateStep(StepPart):
             mean += self.retrieved.distribution().mean
         return tokens, mean + self.system
 
-    def _prompt(
-        self, site: Site, tokens: int, output: int, mean: float, cached: float, key: int, kept: int = NO_REGISTER
-    ) -> Prompt:
-        talk = site.lowering.talk
-        mean_output = talk.mean_answer if self.output is None and talk else self.output.distribution().mean  # type: ignore[union-attr]
-        shared_key = crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
-        return Prompt(
-            tokens, output, mean, mean_output, cached + self.system, key, kept, self.system, shared_key, kept,
-            self.streamed,
-        )  # fmt: skip
+    def _shared_key(self, site: Site) -> int:
+        """What tells the system's text of this step from others."""
+        return crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
 
     @staticmethod
     def _drawn(site: Site, count: CountDistribution, purpose: str) -> int:

@@ -1,0 +1,367 @@
+"""Gateways to language models: one address for several back ends, with limits, a cache, and what to do when one fails.
+
+    gateway: {host: edge, cpu: 0.4 ms, backends: {own: {timeout: 20 s}, openai: {}}, routing: fallback}
+
+A gateway is a program on a host: a prompt takes its CPU, for the translation from one interface to another among other
+things, waits for its workers where they are limited, and uses its memory. Measured overheads are far apart: 0.4 ms for
+a gateway written in Rust at 10,000 requests/s on 4 cores, 5 ms for one in Python at 100/s, which fails at 1,000/s
+(tensorzero.com/docs, benchmarks, 2025-07); all of them are vendors' figures against models that answer at once.
+
+On the way of a prompt: the rate limits, the workers, authentication, `cpu`, the limits of tokens, the cache, and the
+back end that `routing` chooses, each with a time-out, retries, breaker and hedging of its own; where that fails, those
+in `fallback`, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from simulator.distributions import Constant
+from simulator.model.distribution import DurationDistribution
+from simulator.model.guard import Bulkhead, Guard
+from simulator.model.memory import ServiceMemory
+from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, PositiveRate, Share
+from simulator.model.prompt import Endpoint, Prompt, latency_meters
+from simulator.model.resource import Finding
+from simulator.model.site import Deployment, Site
+from simulator.model.stores import hit_by_chance, look_up, warm_store
+from simulator.model.words import unknown
+from simulator.program.builder import Builder
+from simulator.program.instructions import (
+    NO_REGISTER,
+    Acquire,
+    Calculate,
+    Clear,
+    EndScope,
+    HashInto,
+    Jump,
+    Meter,
+    Place,
+    Release,
+    Scope,
+    Switch,
+    TakeTokens,
+)
+from simulator.program.instructions import Arithmetic as Do
+from simulator.program.program import Balancer, Policy
+from simulator.program.stations import Bucket, Eviction, Pool
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+
+UNLIMITED = float("inf")
+MINUTE = 60.0
+
+
+class Backend(Guard):
+    """One of the language models behind a gateway, and how a request to it is guarded."""
+
+    weight: Factor = 1.0
+    """Its share of the prompts, relative to the others, for `routing: weighted`."""
+
+
+class TokenLimit(Part):
+    """How many requests and tokens each key (of a team, a customer) may use; what is over fails, as with HTTP 429."""
+
+    key: str
+    """Name of one of the model's `keys` that tells them apart."""
+    requests: PositiveRate | None = None
+    """Requests of each key, such as `60 RPM`."""
+    tokens: PositiveRate | None = None
+    """Tokens of prompts and answers of each key, such as `100k TPM`."""
+
+
+class ResponseCache(Part):
+    """Answers that are kept: of the same prompt (`key` of the generate step), or of one that means nearly the same.
+
+    Prompts of a conversation are all different, and are not looked up.
+    """
+
+    entries: Count
+    """Answers that it holds."""
+    time_to_live: PositiveDuration | None = None
+    """Age at which an answer no longer counts."""
+    similar: Share = 0.0
+    """Share of the prompts not found that a semantic cache answers with that of a similar one."""
+    wrong: Share = 0.0
+    """Share of those answers that are wrong, for the threshold of similarity is low."""
+    embedding: DurationDistribution = DurationDistribution(constant=0.0)
+    """Core time of computing what a prompt means, where the semantic cache is asked."""
+
+
+class Gateway(Part):
+    """A gateway to language models."""
+
+    host: str
+    """Name of the hosts that it runs on."""
+    replicas: Instances | None = None
+    """As many as there are instances of the host where left out."""
+    workers: Count | None = None
+    """Prompts that a replica has under way at a time; unlimited where left out, as in an event loop."""
+    cpu: DurationDistribution = DurationDistribution(constant="0.4 ms")
+    """Core time of a prompt on its way there and back; 0.1 to 1 ms in Go or Rust, 5 to 15 ms in Python."""
+    memory: ServiceMemory | None = None
+    """What it holds of its host's memory."""
+    authentication: DurationDistribution = DurationDistribution(constant=0.0)
+    """Core time of checking who asks; 20 to 200 µs for the signature of a token."""
+    concurrency_limit: Bulkhead | None = None
+    """Prompts that a replica has inside at a time."""
+    bytes_per_token: Amount = 4.5
+    """Bytes of a token on the way, which use the NICs of hosts that have one."""
+    limit: TokenLimit | None = None
+    """What each key may use."""
+    cache: ResponseCache | None = None
+    """Answers that are kept."""
+    backends: dict[str, Backend] = Field(min_length=1)
+    """Names of LLMs, with how requests to them are guarded."""
+    routing: Literal["weighted", "round_robin", "least_outstanding", "affinity", "fallback"] = "weighted"
+    """Which back end a prompt goes to: by weight, in turn, to the one with the fewest prompts, always the same for a
+    conversation (or `key`), or the first, and the others in order where that fails."""
+    fallback: list[str] = Field(default_factory=list)
+    """Back ends that are asked in turn where the chosen one fails."""
+
+    @model_validator(mode="after")
+    def _falls_back_to_what_there_is(self) -> Self:
+        for name in self.fallback:
+            if name not in self.backends:
+                raise ValueError(f"fallback: got {name!r}, expected one of the backends {', '.join(self.backends)}")
+        if self.routing == "fallback" and self.fallback:
+            raise ValueError("got a list of fallbacks with routing: fallback, which has all backends in order")
+        return self
+
+    def lower(self, lowering: Lowering, name: str) -> GatewayEndpoint:
+        """The program that it is, and what it keeps; the back ends are looked up when they are asked."""
+        from simulator.model.service import Service  # which is made of steps, as these are
+
+        builder, resource = lowering.builder, f"llms.{name}"
+        service = Service(
+            host=self.host, replicas=self.replicas, workers=self.workers, memory=self.memory,
+            concurrency_limit=self.concurrency_limit, operations={"generate": []},
+        )  # fmt: skip
+        pools = tuple(builder.station(Pool(f"{resource}.{each}.requests", UNLIMITED)) for each in self.backends)
+        least = Policy.LEAST_OUTSTANDING if self.routing == "least_outstanding" else Policy.ROUND_ROBIN
+        cache = None
+        if self.cache is not None:
+            cache = warm_store(lowering, f"{resource}.cache", self.cache.entries, Eviction.LRU, self.cache.time_to_live)
+        return GatewayEndpoint(
+            name, self, service.lower(lowering, name), pools, builder.balancer(Balancer(least, pools)),
+            None if cache is None else Place((cache,)), self._buckets(lowering, resource),
+        )  # fmt: skip
+
+    def _buckets(self, lowering: Lowering, resource: str) -> dict[str, Place]:
+        """Those that limit requests and tokens of each key."""
+        if self.limit is None:
+            return {}
+        keys = max(lowering.keys.distribution(self.limit.key).count, 2)
+        return {
+            what: Place((lowering.builder.station(Bucket(f"{resource}.{what}_limit", rate, rate * MINUTE, keys=keys)),))
+            for what, rate in (("requests", self.limit.requests), ("tokens", self.limit.tokens))
+            if rate is not None
+        }
+
+
+def gateway_problems(gateway: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
+    """What is wrong with a gateway as written in view of the rest of the model."""
+    llms = document.get("llms")
+    known = {
+        "host": ("host", document.get("hosts"), [(("host",), gateway.get("host"))]),
+        "llms": ("LLM", llms, [(("backends", name), name) for name in _names(gateway.get("backends"))]),
+    }
+    limit = gateway.get("limit")
+    if isinstance(limit, dict):
+        known["keys"] = ("key", document.get("keys") or {}, [(("limit", "key"), limit.get("key"))])
+    for kind, names, asked in known.values():
+        for place, name in asked:
+            if isinstance(name, str) and isinstance(names, dict) and name not in names:
+                yield ("gateway", *place), unknown(kind, name, names), name
+    for name in _names(gateway.get("backends")):
+        if gateway in _gateways_behind(name, llms):
+            yield ("gateway", "backends", name), f"{name!r} leads back to this gateway, expected another LLM", name
+
+
+def _names(mapping: Any) -> list[Any]:
+    return list(mapping) if isinstance(mapping, dict) else []
+
+
+def _gateways_behind(name: Any, llms: Any) -> list[Any]:
+    """The gateways that a prompt to an LLM may pass."""
+    found: list[Any] = []
+    waiting = [name]
+    while waiting:
+        spec = llms.get(waiting.pop()) if isinstance(llms, dict) else None
+        gateway = spec.get("gateway") if isinstance(spec, dict) else None
+        if isinstance(gateway, dict) and gateway not in found:
+            found.append(gateway)
+            waiting += _names(gateway.get("backends"))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """The one step of a gateway's operation: what is done for a prompt."""
+
+    endpoint: GatewayEndpoint
+    prompt: Prompt
+
+    def lower(self, site: Site) -> None:
+        """The gateway's own work, and that of a back end unless the answer is kept."""
+        endpoint, gateway = self.endpoint, self.endpoint.gateway
+        for part, time in (("authentication", gateway.authentication), ("cpu", gateway.cpu)):
+            if time.distribution().mean > 0.0:
+                site.compute(part, time.distribution())
+        endpoint.limit(site, self.prompt)
+        if endpoint.cache is None or self.prompt.conversation == NO_REGISTER or site.lowering.talk is not None:
+            endpoint.route(site, self.prompt)
+            return
+        look_up(
+            site.builder, endpoint.cache, self.prompt.conversation, lambda: self._similar(site),
+            lambda: self._answered(site),
+        )  # fmt: skip
+
+    def _answered(self, site: Site) -> None:
+        """An answer that is kept comes at once."""
+        if self.prompt.streamed:
+            site.builder.emit(Meter(latency_meters(site)))
+
+    def _similar(self, site: Site) -> None:
+        """Ask the semantic cache, and then a back end."""
+        cache, builder = self.endpoint.gateway.cache, site.builder
+        assert cache is not None
+        if cache.similar <= 0.0:
+            self.endpoint.route(site, self.prompt)
+            return
+        site.compute("embedding", cache.embedding.distribution())
+
+        def found() -> None:
+            self._answered(site)
+            hit_by_chance(builder, cache.wrong, lambda: None, self._wrong(site))
+
+        hit_by_chance(builder, cache.similar, lambda: self.endpoint.route(site, self.prompt), found)
+
+    def _wrong(self, site: Site) -> Callable[[], None]:
+        builder, name = site.builder, f"llms.{self.endpoint.name}.wrong answers"
+        return lambda: builder.emit(Meter(builder.meters(name), builder.draw(Constant(1.0), "wrong")))
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayEndpoint:
+    """A gateway as a program on its hosts, with the pools in which the prompts at each back end are counted."""
+
+    name: str
+    gateway: Gateway
+    deployment: Deployment
+    pools: tuple[int, ...]
+    balancer: int
+    cache: Place | None
+    buckets: dict[str, Place]
+
+    def generate(self, site: Site, prompt: Prompt) -> None:
+        """A call of the gateway's one operation."""
+        lowering, steps = site.lowering, [Routing(self, prompt)]
+        service = self.deployment.service.model_copy(update={"operations": {"generate": steps}})
+        lowering.deployments[self.name] = replace(self.deployment, service=service)
+        request, response = (
+            site.builder.times_register(Constant(self.gateway.bytes_per_token), register, mean, "bytes")
+            for register, mean in ((prompt.input, prompt.mean_input), (prompt.output, prompt.mean_output))
+        )
+        lowering.call(f"{self.name}.generate", site, request=request, response=response)
+
+    def limit(self, site: Site, prompt: Prompt) -> None:
+        """Pass the limits of the prompt's key."""
+        if self.gateway.limit is None:
+            return
+        builder, component = site.builder, site.component("limit")
+        key = site.lowering.keys.register(self.gateway.limit.key)
+        if "requests" in self.buckets:
+            one = builder.draw(Constant(1.0), "request")
+            builder.emit(TakeTokens(self.buckets["requests"], component, one, key))
+        if "tokens" in self.buckets:
+            both, mean = builder.register(), prompt.mean_input + prompt.mean_output
+            builder.emit(Calculate(both, Do.ADD, prompt.input, prompt.output))
+            tokens = builder.times_register(Constant(1.0), both, mean, "tokens")
+            builder.emit(TakeTokens(self.buckets["tokens"], component, tokens, key))
+
+    def route(self, site: Site, prompt: Prompt) -> None:
+        """Ask a back end, and others where it fails."""
+        names = list(self.gateway.backends)
+        if self.gateway.routing == "fallback":
+            self._one_of(site, prompt, names)
+            return
+        chosen = self._chosen(site, prompt)
+        self._one_of(site, prompt, self.gateway.fallback, first=chosen)
+
+    def _one_of(self, site: Site, prompt: Prompt, names: list[str], first: Callable[[], None] | None = None) -> None:
+        """Ask one after the other until one answers."""
+        asks = [] if first is None else [first]
+        asks += [lambda name=name: self._ask(site, prompt, name) for name in names]  # type: ignore[misc]
+        builder, done = site.builder, site.builder.label()
+        for ask in asks[:-1]:
+            handler = builder.label()
+            builder.emit(Scope(handler))
+            ask()
+            builder.emit(EndScope())
+            builder.emit(Jump(done))
+            builder.mark(handler)
+        asks[-1]()
+        builder.mark(done)
+
+    def _chosen(self, site: Site, prompt: Prompt) -> Callable[[], None]:
+        """What asks the back end that the routing chooses."""
+        builder, names = site.builder, list(self.gateway.backends)
+        if len(names) == 1:
+            return lambda: self._ask(site, prompt, names[0])
+        if self.gateway.routing == "weighted":
+            weights = [backend.weight for backend in self.gateway.backends.values()]
+            total = sum(weights)
+
+            def by_weight() -> None:
+                done = builder.label()
+                with builder.choice(tuple(weight / total for weight in weights)) as targets:
+                    self._branches(site, prompt, names, targets, done)
+                builder.mark(done)
+
+            return by_weight
+
+        def switched() -> None:
+            register, done = self._register(builder, prompt, len(names)), builder.label()
+            targets = [builder.label() for _ in names]
+            builder.emit(Switch(register, tuple(targets)))
+            self._branches(site, prompt, names, targets, done)
+            builder.mark(done)
+
+        return switched
+
+    def _register(self, builder: Builder, prompt: Prompt, count: int) -> int:
+        """The register of the chosen back end's number."""
+        if self.gateway.routing != "affinity":
+            return builder.select(self.balancer)
+        register = builder.register()
+        if prompt.key == NO_REGISTER:
+            builder.emit(Clear(register))
+        else:
+            builder.emit(HashInto(register, prompt.key, count))
+        return register
+
+    def _branches(self, site: Site, prompt: Prompt, names: list[str], targets: list[int], done: int) -> None:
+        for name, target in zip(names, targets, strict=True):
+            site.builder.mark(target)
+            self._ask(site, prompt, name)
+            site.builder.emit(Jump(done))
+
+    def _ask(self, site: Site, prompt: Prompt, name: str) -> None:
+        """One back end, within its guard."""
+        builder, number = site.builder, list(self.gateway.backends).index(name)
+        endpoint: Endpoint = site.resource("llms", name)
+        one = builder.draw(Constant(1.0), "request")
+
+        def ask() -> None:
+            builder.emit(Acquire(Place((self.pools[number],)), site.component(name), one))
+            endpoint.generate(site, prompt)
+            builder.emit(Release())
+
+        with builder.within(name):
+            self.gateway.backends[name].guard(site, name, ask)
