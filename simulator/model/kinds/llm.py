@@ -261,7 +261,8 @@ class GenerateStep(StepPart):
         all_kept = self.retrieved is None and again == talk.history
         return Prompt(
             tokens, output, mean + mean_history, mean_output, mean_history + self.system, talk.key,
-            NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number, self.streamed,
+            NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number,
+            self.streamed,
         )  # fmt: skip
 
     def _tokens(self, site: Site, talk: Talk | None) -> tuple[int, float]:
