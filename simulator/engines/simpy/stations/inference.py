@@ -122,9 +122,17 @@ class InferenceStation(Station):
 
     def _continue(self, now: float, budget: int) -> int | None:
         """Give those that run their part of the tokens; returns what is left, None where one lost its blocks."""
-        preempted, position = False, 0
+        preempted, position, size = False, 0, self.spec.block
         while position < len(self.running) and budget:
             sequence = self.running[position]
+            if sequence.known - sequence.computed == 1 and sequence.computed % size:  # there is room in its last block
+                sequence.part = 1
+                self.stepped.append(sequence)
+                if sequence.known % size == 0:
+                    self._offer(sequence)
+                budget -= 1
+                position += 1
+                continue
             part = min(sequence.known - sequence.computed, self.spec.part, budget)
             missing = self._blocks_for(sequence.computed + part) - len(sequence.blocks)
             if missing > len(self.blocks.free):
@@ -208,11 +216,12 @@ class InferenceStation(Station):
             sequence.blocks.append(self.blocks.take())
         sequence.part = part
         self.stepped.append(sequence)
-        if self.spec.prefix_caching:
-            self._offer(sequence)
+        self._offer(sequence)
 
     def _offer(self, sequence: Sequence) -> None:
         """Give the blocks that the step fills their keys."""
+        if not self.spec.prefix_caching:
+            return
         full = (sequence.computed + sequence.part) // self.spec.block
         for block in range(sequence.keyed, full):
             key = sequence.key(block, self.spec.block)
@@ -233,7 +242,8 @@ class InferenceStation(Station):
                 context = sequence.known
                 generating += 1
                 attended += context
-                longest = max(longest, context)
+                if context > longest:
+                    longest = context
             else:
                 attention += step.prompt_attention(float(sequence.computed), float(sequence.part))
         self.computed_tokens += tokens - generating
@@ -262,11 +272,16 @@ class InferenceStation(Station):
         self.generated_tokens += 1
         sequence.generated += 1
         sequence.known += 1
-        self._meter_latency(sequence, now)
-        sequence.last = now
-        if sequence.generated == 1:
+        latency = sequence.instruction.latency
+        if sequence.generated > 1:
+            if latency is not None:
+                self._meter_gap(sequence, latency, now)
+        else:
+            if latency is not None:
+                sequence.token.request.meters[latency] = now
             sequence.token.served(now)
             sequence.token.component = sequence.instruction.generating
+        sequence.last = now
         if sequence.generated >= sequence.output:
             sequence.token.request.meters[sequence.instruction.usage + 2] += sequence.output
             self.completions += 1
@@ -274,18 +289,14 @@ class InferenceStation(Station):
             self.engine.wake(sequence.token)
 
     @staticmethod
-    def _meter_latency(sequence: Sequence, now: float) -> None:
-        latency = sequence.instruction.latency
-        if latency is None:
-            return
+    def _meter_gap(sequence: Sequence, latency: int, now: float) -> None:
+        """Count the time since the token before."""
         meters = sequence.token.request.meters
-        if sequence.generated == 1:
-            meters[latency] = now
-            return
-        before = sequence.last if sequence.last > 0.0 else meters[latency]
-        meters[latency + 1] += now - before
+        gap = now - (sequence.last if sequence.last > 0.0 else meters[latency])
+        meters[latency + 1] += gap
         meters[latency + 2] += 1.0
-        meters[latency + 3] = max(meters[latency + 3], now - before)
+        if gap > meters[latency + 3]:
+            meters[latency + 3] = gap
 
     def _leave(self, sequence: Sequence, now: float) -> None:
         self.running.remove(sequence)
