@@ -302,6 +302,9 @@ def compare(
     engine: EngineName = "auto",
     jobs: Jobs = None,
     summaries_only: SummariesOnly = False,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="Compare this, too, e.g. 'goodput(ttft 1 s, tpot 50 ms)'.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two settings, replication by replication under the same random numbers."""
@@ -317,11 +320,11 @@ def compare(
     first_system = load(_model_path(model), sets or ())
     second_system = load(_model_path(second or model), [*(sets or ()), *(to or ())])
     with Bar("replications") as bar:
-        comparison = compare_systems(first_system, second_system, replace(settings, progress=bar))
+        comparison = compare_systems(first_system, second_system, replace(settings, progress=bar), more=metrics or ())
     if as_json:
         _print_json({"schema_version": SCHEMA_VERSION, **to_json(comparison)})
     else:
-        from simulator.report.tables import compare_tables
+        from simulator.report.study_tables import compare_tables
 
         _print(compare_tables(comparison))
     if not (comparison.first.precision_reached and comparison.second.precision_reached):
@@ -334,6 +337,9 @@ def sweep(
     vary: Annotated[
         list[str], typer.Option("--vary", metavar="PATH=A,B,C", help="A field and its values; repeat for a grid.")
     ],
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="e.g. 'p99 < 200 ms'; the model's own if left out.")
+    ] = None,
     sets: Sets = None,
     seed: Seed = None,
     duration: Duration = None,
@@ -353,10 +359,11 @@ def sweep(
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
     axes = [Axis.parse(text) for text in vary]
+    objectives = [_objective(text) for text in objective or ()]
     settings = _settings(seed, duration, replications, precision, engine, jobs, summaries_only)
     try:
         with Bar("points") as bar:
-            points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
+            points = sweep_model(_model_path(model), axes, sets or (), settings, bar, objectives)
     except SweepInterrupted as interrupt:
         if output is not None and interrupt.finished:
             part = output.with_suffix(f".partial{output.suffix}")
@@ -416,7 +423,7 @@ def capacity(
     elif answer is None:
         print("no load meets the objectives")
     else:
-        from simulator.report.tables import capacity_tables
+        from simulator.report.study_tables import capacity_tables
 
         _print(capacity_tables(answer, system))
     if answer is None:

@@ -84,6 +84,11 @@ def workloads_of(metric: Metric, program: Program) -> list[int]:
     raise UsageError(_without_tokens(metric, program))
 
 
+def applies(metric: Metric, program: Program) -> bool:
+    """Whether workloads that are there have what the metric is of, say tokens."""
+    return not metric.counts_tokens or any(_has(metric, program.workloads[each]) for each in _named(metric, program))
+
+
 def _named(metric: Metric, program: Program) -> list[int]:
     if metric.workload is None:
         return [*program.senders, *(program.streams if metric.counts_tokens else ())]

@@ -105,9 +105,9 @@ class Reduction:
         )
 
 
-def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = ()) -> Replication:
+def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = (), sketched: bool = False) -> Replication:
     """Check and reduce the records of one replication that keep their requests; raises ConservationError."""
-    reduction = Reduction(program, records.duration, limits=limits)
+    reduction = Reduction(program, records.duration, sketched, limits)
     for index, table in enumerate(records.requests):
         for chunk in table.chunks():
             reduction.take(index, chunk)
