@@ -11,10 +11,11 @@ from rich.table import Table
 from simulator.model.system import System
 from simulator.model.workload import Workload
 from simulator.report.layout import counted, heading, interval, lines_of, table_of, value
-from simulator.report.tables import findings, what_was_run
+from simulator.report.tables import cost_lines, findings, what_was_run
 from simulator.results.estimate import Estimate
 from simulator.study.capacity import Capacity
 from simulator.study.compare import Comparison, Difference
+from simulator.study.size import Size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -100,3 +101,26 @@ def _load(workload: Workload, factor: Estimate) -> tuple[str, str]:
 def _between(low: float, high: float) -> str:
     top = f"{high:.4g}" if math.isfinite(high) else "?"
     return f"[{low:.4g}, {top}]"
+
+
+def size_tables(answer: Size) -> Iterable[RenderableType]:
+    """Everything that `tpsim capacity --vary` shows."""
+    number, cost = answer.number, answer.results.cost
+    yield heading(answer.results.model)
+    table = table_of("smallest number that meets every objective", "value", "surely between")
+    found = f"{number.value:.0f}" if answer.reachable else "none"
+    table.add_row(answer.field, found, _between(number.low, number.high))
+    yield table
+    lines = []
+    if answer.below is not None:
+        lines += [(f"with {answer.below}" if not n else "", each) for n, each in enumerate(answer.broken.split("; "))]
+    lines.append(("tried", ", ".join(_tried(*trial) for trial in sorted(answer.trials))))
+    yield lines_of([*lines, *(cost_lines(cost) if answer.reachable else ())])
+    largest = max(number for number, _, _ in answer.trials)
+    yield heading("with that number" if answer.reachable else f"with {largest}, the largest tried")
+    yield lines_of(what_was_run(answer.results))
+    yield from findings(answer.results)
+
+
+def _tried(number: int, met: bool, decided: bool) -> str:
+    return f"{number} {'yes' if met else 'no'}{'' if decided else ', not surely'}"

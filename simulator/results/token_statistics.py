@@ -89,11 +89,9 @@ def _metered(section: Section, program: Program, workloads: Sequence[int], kind:
     total = 0.0
     for number in workloads:
         tokens = section.workloads[number].tokens
-        if tokens is None:
-            continue
-        for usage in TokenMeters.of(program.workloads[number].meters).usage.values():
-            meter = getattr(usage, kind)
-            total += 0.0 if meter is None else float(tokens.meters[meter])
+        if tokens is not None:
+            meters = TokenMeters.of(program.workloads[number].meters).counting(kind)
+            total += float(tokens.meters[meters].sum())
     return total
 
 

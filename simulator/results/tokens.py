@@ -16,6 +16,7 @@ from simulator.results.sums import TimeSums, add_by_tick
 FIRST_TOKEN = "first token"
 LATENCY_METERS = (FIRST_TOKEN, "decode time", "decode tokens", "longest gap")
 PROMPT, CACHED, OUTPUT, USD = ".prompt", ".cached", ".output", ".usd"
+PREFILL = ".prefill"
 Times = dict[str, tuple[NDArray[np.bool_], Floats]]
 """Which completed requests have a time, and the time (s) of each of them, by its name in objectives."""
 
@@ -51,19 +52,35 @@ class TokenMeters:
         }
         return cls(number.get(FIRST_TOKEN), usage)
 
+    def counting(self, kind: str) -> list[int]:
+        """Meters that together count every token of a kind, or every USD, once.
+
+        An LLM that computes prompts on GPUs apart has meters for these, too: there they are computed, and cached.
+        """
+        chosen = []
+        for name, usage in self.usage.items():
+            is_apart, has_apart = name.endswith(PREFILL), name + PREFILL in self.usage
+            meter: int | None = getattr(usage, kind)
+            if meter is not None and not (has_apart if kind in ("prompt", "cached") else is_apart and kind == "output"):
+                chosen.append(meter)
+        return chosen
+
     def __bool__(self) -> bool:
         return self.first is not None or bool(self.usage)
 
     def times(self, arrival: Floats, meter: Floats) -> Times:
-        """Of completed requests: time to the first token (s), per token after it, and the longest gap."""
+        """Of completed requests: time to the first token (s), per token after it, and the longest gap.
+
+        What a provider does between tokens is not known, so its requests have no gap.
+        """
         if self.first is None:
             return {}
         first, time, tokens, gap = (meter[:, self.first + number] for number in range(len(LATENCY_METERS)))
-        streamed, decoded = first > 0.0, tokens > 0.0
+        streamed, decoded, interrupted = first > 0.0, tokens > 0.0, gap > 0.0
         return {
             "ttft": (streamed, first[streamed] - arrival[streamed]),
             "tpot": (decoded, time[decoded] / tokens[decoded]),
-            "gap": (decoded, gap[decoded]),
+            "gap": (interrupted, gap[interrupted]),
         }
 
 
