@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from simulator.study.capacity import capacity
     from simulator.study.compare import compare
     from simulator.study.run import Settings, run
+    from simulator.study.size import size
     from simulator.study.sweep import Axis, sweep, tidy
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "plots",
     "run",
     "simulate",
+    "size",
     "sweep",
     "tidy",
     "validate",
@@ -74,6 +76,7 @@ _HOMES = {
     "study.capacity": ("capacity",),
     "study.compare": ("compare",),
     "study.run": ("Settings", "run"),
+    "study.size": ("size",),
     "study.sweep": ("Axis", "sweep", "tidy"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -302,6 +302,9 @@ def compare(
     engine: EngineName = "auto",
     jobs: Jobs = None,
     summaries_only: SummariesOnly = False,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="Compare this, too, e.g. 'goodput(ttft 1 s, tpot 50 ms)'.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare two settings, replication by replication under the same random numbers."""
@@ -317,11 +320,11 @@ def compare(
     first_system = load(_model_path(model), sets or ())
     second_system = load(_model_path(second or model), [*(sets or ()), *(to or ())])
     with Bar("replications") as bar:
-        comparison = compare_systems(first_system, second_system, replace(settings, progress=bar))
+        comparison = compare_systems(first_system, second_system, replace(settings, progress=bar), more=metrics or ())
     if as_json:
         _print_json({"schema_version": SCHEMA_VERSION, **to_json(comparison)})
     else:
-        from simulator.report.tables import compare_tables
+        from simulator.report.study_tables import compare_tables
 
         _print(compare_tables(comparison))
     if not (comparison.first.precision_reached and comparison.second.precision_reached):
@@ -334,6 +337,9 @@ def sweep(
     vary: Annotated[
         list[str], typer.Option("--vary", metavar="PATH=A,B,C", help="A field and its values; repeat for a grid.")
     ],
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="e.g. 'p99 < 200 ms'; the model's own if left out.")
+    ] = None,
     sets: Sets = None,
     seed: Seed = None,
     duration: Duration = None,
@@ -353,10 +359,11 @@ def sweep(
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
     axes = [Axis.parse(text) for text in vary]
+    objectives = [_objective(text) for text in objective or ()]
     settings = _settings(seed, duration, replications, precision, engine, jobs, summaries_only)
     try:
         with Bar("points") as bar:
-            points = sweep_model(_model_path(model), axes, sets or (), settings, bar)
+            points = sweep_model(_model_path(model), axes, sets or (), settings, bar, objectives)
     except SweepInterrupted as interrupt:
         if output is not None and interrupt.finished:
             part = output.with_suffix(f".partial{output.suffix}")
@@ -383,7 +390,19 @@ def capacity(
         list[str] | None, typer.Option("--objective", help="e.g. 'p99 < 200 ms'; the model's own if left out.")
     ] = None,
     sets: Sets = None,
-    tolerance: Annotated[str, typer.Option("--tolerance", help="How close to bisect.")] = "2%",
+    tolerance: Annotated[
+        str | None, typer.Option("--tolerance", help="How close to bisect the load; 2% if left out.")
+    ] = None,
+    vary: Annotated[
+        str | None,
+        typer.Option(
+            "--vary", metavar="PATH", help="Find the smallest number of this instead, e.g. services.web.replicas, gpus."
+        ),
+    ] = None,
+    step: Annotated[int | None, typer.Option("--step", min=1, help="Only multiples of this number (--vary).")] = None,
+    most: Annotated[
+        int | None, typer.Option("--most", min=1, help="The largest number to try (--vary); 1024 if left out.")
+    ] = None,
     seed: Seed = None,
     duration: Duration = None,
     replications: Replications = None,
@@ -392,35 +411,85 @@ def capacity(
     summaries_only: SummariesOnly = False,
     as_json: Json = False,
 ) -> None:
-    """Find the largest load that meets the objectives."""
+    """Find the largest load that meets the objectives, or with --vary the least of something that the load needs."""
+    objectives = tuple(_objective(text) for text in objective or ())
+    settings = _settings(seed, duration, replications, None, engine, jobs, summaries_only)
+    if vary is None:
+        if step is not None or most is not None:
+            raise UsageError("--step and --most are about the numbers of --vary PATH, which is missing")
+        reachable = _largest_load(model, objectives, sets or (), settings, tolerance or "2%", as_json)
+    elif tolerance is not None:
+        raise UsageError("--tolerance is about the load, expected none beside --vary")
+    else:
+        reachable = _smallest_number(model, vary, objectives, sets or (), settings, step, most, as_json)
+    if not reachable:
+        raise typer.Exit(UNMET)
+
+
+class Trials:
+    """Shows how many trials were made, of an unknown number."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.done = 0
+
+    def __call__(self, value: float, met: bool) -> None:
+        """Tell of one more."""
+        self.done += 1
+        self.bar(self.done, max(self.done + 1, 8))
+
+
+def _largest_load(
+    model: Path,
+    objectives: tuple[Objective, ...],
+    sets: Sequence[str],
+    settings: Settings,
+    tolerance: str,
+    as_json: bool,
+) -> bool:
     from simulator.model.files import load
     from simulator.results.results import SCHEMA_VERSION, to_json
     from simulator.study.capacity import capacity as find_capacity
 
-    settings = _settings(seed, duration, replications, None, engine, jobs, summaries_only)
     width = _above_zero(tolerance, "fraction", "--tolerance")
-    objectives = tuple(_objective(text) for text in objective or ())
-    system = load(_model_path(model), sets or ())
+    system = load(_model_path(model), sets)
     with Bar("trials") as bar:
-        trials = 0
-
-        def tell(factor: float, met: bool) -> None:
-            nonlocal trials
-            trials += 1
-            bar(trials, max(trials + 1, 8))
-
-        answer = find_capacity(system, objectives, settings, width, tell)
+        answer = find_capacity(system, objectives, settings, width, Trials(bar))
     if as_json:
         found = {"reachable": answer is not None, **(to_json(answer) if answer else {})}
         _print_json({"schema_version": SCHEMA_VERSION, "model": system.name, **found})
     elif answer is None:
         print("no load meets the objectives")
     else:
-        from simulator.report.tables import capacity_tables
+        from simulator.report.study_tables import capacity_tables
 
         _print(capacity_tables(answer, system))
-    if answer is None:
-        raise typer.Exit(UNMET)
+    return answer is not None
+
+
+def _smallest_number(
+    model: Path,
+    field: str,
+    objectives: tuple[Objective, ...],
+    sets: Sequence[str],
+    settings: Settings,
+    step: int | None,
+    most: int | None,
+    as_json: bool,
+) -> bool:
+    from simulator.results.results import SCHEMA_VERSION, to_json
+    from simulator.study.size import MOST, size
+
+    with Bar("trials") as bar:
+        answer = size(_model_path(model), field, objectives, sets, settings, step or 1, most or MOST, Trials(bar))
+    if as_json:
+        header = {"schema_version": SCHEMA_VERSION, "model": answer.results.model, "reachable": answer.reachable}
+        _print_json({**header, **to_json(answer)})
+    else:
+        from simulator.report.study_tables import size_tables
+
+        _print(size_tables(answer))
+    return answer.reachable
 
 
 def _objective(text: str) -> Objective:

@@ -241,12 +241,10 @@ class _Predictor:
     settings: Settings
 
     def __call__(self, system: System) -> dict[str, Estimate]:
-        experiment = Experiment(system, self.settings)
+        metrics = {column: parse_metric(text) for column, text in self.measurements.compare.items()}
+        experiment = Experiment(system, self.settings, list(metrics.values()))
         results = finish(experiment)
-        return {
-            column: _prediction(parse_metric(text), experiment, results)
-            for column, text in self.measurements.compare.items()
-        }
+        return {column: _prediction(metric, experiment, results) for column, metric in metrics.items()}
 
 
 def _prediction(metric: Metric, experiment: Experiment, results: Results) -> Estimate:

@@ -76,7 +76,7 @@ class Estimate:
             return "no data"
         value, low, high = self.value * factor, self.low * factor, self.high * factor
         decimals = _decimals(value, low, high)
-        if dimension == "price":
+        if dimension in ("price", "money"):
             decimals = max(decimals, CENTS)
         shown = _with_unit(value, decimals, unit)
         if math.isnan(low) or math.isnan(high):
@@ -115,6 +115,7 @@ SCALES: dict[str, tuple[tuple[float, float, str], ...]] = {
         (0.0, 1.0, "B"),
     ),
     "price": ((0.0, 1.0, "$/h"),),
+    "money": ((0.0, 1.0, "$"),),
     "count": ((0.0, 1.0, ""),),
 }
 
@@ -123,7 +124,7 @@ def scale_for(value: float, dimension: str) -> tuple[float, str]:
     """Return (factor, unit) so that `value * factor` reads well in `unit`.
 
     `value` is in the dimension's base unit: duration s, rate 1/s, fraction 1, size bytes, price USD/h,
-    count 1. Zero and values that are not finite keep the base unit, or per cent for a fraction.
+    money USD, count 1. Zero and values that are not finite keep the base unit, or per cent for a fraction.
     Raises ValueError for another dimension.
     """
     if dimension not in SCALES:

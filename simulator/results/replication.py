@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from simulator.model.objective import Limits
 from simulator.program.program import Program, Workload
 from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable, sampling_times
 from simulator.results.conservation import Tally, check_tallies
-from simulator.results.latencies import Counts, ExactCollector, LatencySeries, SketchCollector
+from simulator.results.latencies import Counts, LatencySeries
+from simulator.results.sums import TimeSums, add_by_tick
+from simulator.results.tokens import TokenMeters, TokenSeries, TokenSums, within
 from simulator.results.warm_up import Transient
 
 
@@ -20,7 +21,8 @@ class WorkloadSeries:
     """One workload, cumulated up to each of T sampling times (ticks).
 
     `samples` has shape (T, WORKLOAD_FIELDS), `failures` (T, reasons), `retries` (T,); `wait` and `service` (T,
-    components) are sums over completed requests (s). `operations` are the response times of completed requests.
+    components) are sums over completed requests (s). `operations` are the response times of completed requests, and
+    `good` (T, limits) counts those that keep limits. `tokens` is None where no request calls an LLM.
     """
 
     samples: Floats
@@ -29,12 +31,15 @@ class WorkloadSeries:
     retries: Floats
     wait: Floats
     service: Floats
+    good: Floats
+    tokens: TokenSeries | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replication:
     """One replication; `times` are its T sampling times (s), `stations` has shape (T, stations, STATION_FIELDS).
 
+    `inference` has shape (T, inference stations, INFERENCE_FIELDS); `limits` are those that goodput was counted for.
     `transient` is the length (s) of the initial transient that MSER-5 sees in this replication, and
     `transient_found` tells whether it is sure to be over.
     """
@@ -47,6 +52,8 @@ class Replication:
     duration: float
     times: Floats
     stations: Floats
+    inference: Floats
+    limits: tuple[Limits, ...]
     workloads: tuple[WorkloadSeries, ...]
     transient: float
     transient_found: bool
@@ -57,15 +64,19 @@ class Reduction:
 
     With `sketched`, response times are counted in bins, so that memory does not grow with the number of requests;
     otherwise they are kept. The laws hold for every workload; those that are in the background are not summed up.
+    Requests that keep each of some `limits` are counted.
     """
 
-    def __init__(self, program: Program, duration: float, sketched: bool = False) -> None:
+    def __init__(
+        self, program: Program, duration: float, sketched: bool = False, limits: tuple[Limits, ...] = ()
+    ) -> None:
         self.program = program
         self.duration = duration
+        self.limits = limits
         times, reasons = sampling_times(duration), len(program.reasons)
         reported = len(program.senders) + len(program.streams)
         self.tallies = [Tally(spec.name) for spec in program.workloads]
-        self.sums = [_Sums(spec, times, reasons, sketched) for spec in program.workloads[:reported]]
+        self.sums = [_Sums(spec, times, reasons, sketched, limits) for spec in program.workloads[:reported]]
 
     def take(self, workload: int, requests: RequestTable) -> None:
         """Take the next requests of a workload; raises ConservationError."""
@@ -86,15 +97,17 @@ class Reduction:
             duration=records.duration,
             times=records.times,
             stations=records.stations,
+            inference=records.inference,
+            limits=self.limits,
             workloads=tuple(sums.series(records.workloads[:, index]) for index, sums in enumerate(self.sums)),
             transient=max((length for length, _ in transients), default=0.0),
             transient_found=all(found for _, found in transients),
         )
 
 
-def reduce(records: Records, program: Program) -> Replication:
+def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = (), sketched: bool = False) -> Replication:
     """Check and reduce the records of one replication that keep their requests; raises ConservationError."""
-    reduction = Reduction(program, records.duration)
+    reduction = Reduction(program, records.duration, sketched, limits)
     for index, table in enumerate(records.requests):
         for chunk in table.chunks():
             reduction.take(index, chunk)
@@ -107,11 +120,14 @@ class _Sums:
     Every sum goes on request by request, so that it is the same to the last bit however requests are cut into chunks.
     """
 
-    def __init__(self, spec: Workload, times: Floats, reasons: int, sketched: bool) -> None:
-        ticks, collector = len(times), SketchCollector if sketched else ExactCollector
+    def __init__(self, spec: Workload, times: Floats, reasons: int, sketched: bool, limits: tuple[Limits, ...]) -> None:
+        ticks = len(times)
         self.times = times
-        self.latencies: list[SketchCollector | ExactCollector] = [collector(ticks) for _ in spec.entries]
-        self.totals = np.zeros((ticks, len(spec.entries)))
+        self.latencies = [TimeSums(ticks, sketched) for _ in spec.entries]
+        self.limits = limits
+        self.good = np.zeros((ticks, len(limits)))
+        meters = TokenMeters.of(spec.meters)
+        self.tokens = TokenSums(meters, len(spec.meters), ticks, sketched) if meters else None
         self.failures = np.zeros((ticks, reasons))
         self.retries = np.zeros((ticks, 1))
         self.wait, self.service = (np.zeros((ticks, len(spec.components))) for _ in range(2))
@@ -121,7 +137,9 @@ class _Sums:
         """Add the next requests."""
         ended = slice(np.count_nonzero(requests.outcome != IN_FLIGHT))
         tick = self._ticks(requests.end[ended])
-        _add(self.retries, tick, requests.retries[ended, None])
+        add_by_tick(self.retries, tick, requests.retries[ended, None])
+        if self.tokens is not None:
+            self.tokens.add_ended(tick, requests.meter[ended])
         done = requests.outcome[ended] == COMPLETED
         if done.all():
             self._add_completed(requests, ended, tick)
@@ -137,41 +155,32 @@ class _Sums:
     def _add_completed(self, requests: RequestTable, chosen: slice | Counts, tick: Counts) -> None:
         ends = requests.end[chosen]
         times = ends - requests.arrival[chosen]
-        _add(self.wait, tick, requests.wait[chosen])
-        _add(self.service, tick, requests.service[chosen])
+        add_by_tick(self.wait, tick, requests.wait[chosen])
+        add_by_tick(self.service, tick, requests.service[chosen])
         self.transient.add(times, ends)
+        tokens = {}
+        if self.tokens is not None:
+            tokens = self.tokens.add_completed(tick, requests.arrival[chosen], requests.meter[chosen])
+        if self.limits:
+            kept = [within(limits, times, tokens) for limits in self.limits]
+            add_by_tick(self.good, tick, np.stack(kept, axis=1))
         if len(self.latencies) == 1:
-            self._add_operation(0, tick, times)
+            self.latencies[0].add(tick, times)
             return
         operations = requests.operation[chosen]
         for operation in range(len(self.latencies)):
             own = operations == operation
-            self._add_operation(operation, tick[own], times[own])
-
-    def _add_operation(self, operation: int, tick: Counts, times: Floats) -> None:
-        _add(self.totals[:, operation : operation + 1], tick, times[:, None])
-        self.latencies[operation].add(tick, times)
+            self.latencies[operation].add(tick[own], times[own])
 
     def series(self, samples: Floats) -> WorkloadSeries:
         """The sums, cumulated."""
         return WorkloadSeries(
             samples=samples,
-            operations=tuple(
-                collector.series(np.ascontiguousarray(totals))
-                for collector, totals in zip(self.latencies, self.totals.T, strict=True)
-            ),
+            operations=tuple(latencies.series() for latencies in self.latencies),
             failures=np.cumsum(self.failures, axis=0),
             retries=np.cumsum(self.retries[:, 0]),
             wait=np.cumsum(self.wait, axis=0),
             service=np.cumsum(self.service, axis=0),
+            good=np.cumsum(self.good, axis=0),
+            tokens=None if self.tokens is None else self.tokens.series(),
         )
-
-
-def _add(sums: Floats, tick: Counts, values: NDArray[Any]) -> None:
-    """Add rows of `values` to the rows of `sums` that their ticks say, one after the other."""
-    if not len(tick):
-        return
-    first, last = int(tick[0]), int(tick[-1]) + 1
-    places = np.concatenate([np.arange(last - first), tick - first])
-    for column, added in zip(sums.T, values.T, strict=True):
-        column[first:last] = np.bincount(places, weights=np.concatenate([column[first:last], added]))

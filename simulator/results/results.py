@@ -29,10 +29,44 @@ class OperationResult:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageResult:
+    """Tokens of one LLM or provider that requests which ended had used, and their price where they are paid one by one.
+
+    `cached_per_s` are those prompt tokens whose keys and values were there already.
+    """
+
+    prompt_per_s: Estimate
+    cached_per_s: Estimate
+    output_per_s: Estimate
+    usd_per_hour: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class TokensResult:
+    """What LLMs generated for a workload; times (s) are those of completed requests.
+
+    `ttft_s` is the time from a request's arrival to the first token of its last streamed call, `tpot_s` the mean time
+    per token after that, request by request, `itl_s` that over all tokens, and `longest_gap_s` the longest time between
+    two tokens of a request. They are None where nothing is streamed, or the backlog grows without end. `input_per_s`,
+    `output_per_s` and the share `cached` of the input tokens sum up `usage`, which is by LLM.
+    """
+
+    ttft_s: Mapping[str, Estimate] | None
+    tpot_s: Mapping[str, Estimate] | None
+    itl_s: Mapping[str, Estimate] | None
+    longest_gap_s: Mapping[str, Estimate] | None
+    input_per_s: Estimate
+    output_per_s: Estimate
+    cached: Estimate
+    usage: Mapping[str, UsageResult]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkloadResult:
     """One workload, or one stream of messages, whose latency is their age: the time from publishing to processed.
 
-    Latencies (s) are those of completed requests; None where the backlog grows without end.
+    Latencies (s) are those of completed requests; None where the backlog grows without end. `tokens` is None where no
+    request calls an LLM.
     """
 
     offered_per_s: Estimate
@@ -46,6 +80,30 @@ class WorkloadResult:
     latency_s: Mapping[str, Estimate] | None
     breakdown: Mapping[str, ComponentTime]
     operations: Mapping[str, OperationResult]
+    tokens: TokensResult | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LlmResult:
+    """One LLM, its replicas together: mean numbers of sequences, rates of tokens and steps, mean step time (s).
+
+    `kv_cache_utilization` is the share of its blocks in use, `busy` the share of the time that steps take, both means
+    over the replicas. `prompt_tokens_per_s` are those of admitted prompts, of which the share `prefix_hit_ratio` was
+    there already; `computed_tokens_per_s` those that were computed, again after a preemption.
+    """
+
+    replicas: int
+    running_mean: Estimate
+    waiting_mean: Estimate
+    kv_cache_utilization: Estimate
+    busy: Estimate
+    prompt_tokens_per_s: Estimate
+    computed_tokens_per_s: Estimate
+    generated_tokens_per_s: Estimate
+    prefix_hit_ratio: Estimate
+    preemptions_per_s: Estimate
+    steps_per_s: Estimate
+    step_s: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +160,16 @@ class FaultResult:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Cost in USD; an hour costs so much on average where the number of instances changes."""
+    """Cost in USD; an hour costs so much on average where the number of instances changes.
+
+    `per_hour` is what is rented, `usage_per_hour` what is paid by the token, and `per_million_requests` both together.
+    So is `per_thousand_conversations`, where all requests are conversations, whose turns are messages; else None.
+    """
 
     per_hour: float
     per_million_requests: Estimate
+    usage_per_hour: Estimate
+    per_thousand_conversations: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +198,7 @@ class Results:
     verdict: str
     objectives: tuple[ObjectiveResult, ...]
     cost: Cost
+    llms: Mapping[str, LlmResult] = field(default_factory=dict)
     faults: Mapping[str, FaultResult] = field(default_factory=dict)
     replicas: Mapping[str, Estimate] = field(default_factory=dict)
     """Mean number of replicas of each service that is scaled automatically."""

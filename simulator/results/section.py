@@ -8,9 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from simulator.records import STATION_FIELDS, WORKLOAD_FIELDS, Floats
+from simulator.model.objective import Limits
+from simulator.records import INFERENCE_FIELDS, STATION_FIELDS, WORKLOAD_FIELDS, Floats
 from simulator.results.latencies import Latencies
 from simulator.results.replication import Replication, WorkloadSeries
+from simulator.results.tokens import TokenSection
 from simulator.results.trend import growth
 from simulator.streams import Streams
 
@@ -25,7 +27,8 @@ class WorkloadSection:
 
     `latencies` has, per operation, the response times (s) of requests that completed in the section; `failures`
     counts the failed ones by reason; `wait` and `service` are sums over the completed requests, by component.
-    `growth` is the slope of the number in flight, per second.
+    `growth` is the slope of the number in flight, per second, and `good` counts, for each of the section's limits, the
+    completed requests that keep them.
     """
 
     arrived: int
@@ -36,6 +39,8 @@ class WorkloadSection:
     service: Floats
     population: float
     growth: float
+    good: Floats
+    tokens: TokenSection | None
 
     @property
     def completed(self) -> int:
@@ -52,13 +57,16 @@ class WorkloadSection:
 class Section:
     """A stretch of simulated time: its start and length (s), its workloads, and what stations' fields grew by.
 
-    `growth` has the slope of the number present at each station, per second.
+    `inference` has what the fields of inference stations grew by, `limits` those that goodput was counted for, and
+    `growth` the slope of the number present at each station, per second.
     """
 
     start: float
     length: float
     workloads: tuple[WorkloadSection, ...]
     stations: Floats
+    inference: Floats
+    limits: tuple[Limits, ...]
     growth: Floats
 
 
@@ -115,6 +123,8 @@ def section(replication: Replication, start: int, stop: int) -> Section:
         length=float(times[stop] - times[start]),
         workloads=tuple(_workload(series, times, start, stop) for series in replication.workloads),
         stations=replication.stations[stop] - replication.stations[start],
+        inference=replication.inference[stop] - replication.inference[start],
+        limits=replication.limits,
         growth=np.array([growth(times[start : stop + 1], level) for level in present.T]),
     )
 
@@ -133,9 +143,16 @@ def _workload(series: WorkloadSeries, times: Floats, start: int, stop: int) -> W
         service=series.service[stop] - series.service[start],
         population=float(grown[POPULATION]),
         growth=growth(times[start : stop + 1], in_flight),
+        good=series.good[stop] - series.good[start],
+        tokens=None if series.tokens is None else series.tokens.between(start, stop),
     )
 
 
 def station_field(section: Section, stations: tuple[int, ...], name: str) -> Floats:
     """What a field of some stations grew by in a section."""
     return section.stations[list(stations), STATION_FIELDS.index(name)]
+
+
+def inference_field(section: Section, inference: tuple[int, ...], name: str) -> float:
+    """What a field of some inference stations, by their number among those, grew by in a section, together."""
+    return float(section.inference[list(inference), INFERENCE_FIELDS.index(name)].sum())

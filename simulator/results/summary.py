@@ -12,16 +12,14 @@ from simulator.model.system import System
 from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
+from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
-from simulator.results.latencies import Latencies
 from simulator.results.metrics import MESSAGES, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
-    QUANTILES,
     Bottleneck,
     ComponentTime,
-    Cost,
     ObjectiveResult,
     OperationResult,
     ResourceResult,
@@ -38,11 +36,11 @@ from simulator.results.statistics import (
     mean_of,
     mean_waiting,
     per_second,
-    quantile_of,
     ratio,
     throughput,
     utilization,
 )
+from simulator.results.token_statistics import distribution, llm_results, tokens_result
 from simulator.results.trend import grows
 
 SATURATED = 0.95
@@ -99,9 +97,13 @@ class Summary:
             stable=stable,
             verdict=verdict,
             objectives=tuple(self._objectives({**workloads, **messages})),
-            cost=self._cost(),
+            cost=cost_of(self.system, self.program, self.sections, self.confidence),
+            llms=llm_results(self.sections, self.program, self.confidence),
             faults=fault_results(self.system, self.program, self.replications, self.sections, self.confidence),
-            replicas={name: self._estimate(found) for name, found in self._replicas().items()},
+            replicas={
+                name: self._estimate(found)
+                for name, found in mean_replicas(self.system, self.program, self.sections).items()
+            },
             warnings=tuple(self._warnings()),
         )
 
@@ -130,25 +132,20 @@ class Summary:
             in_flight_mean=self._estimate(per_second(sections, lambda section: section.workloads[index].population)),
             backlog_growth_per_s=mean_interval([one.growth for one in each], self.confidence),
             stable=stable,
-            latency_s=self._latencies(latencies(sections, index)) if stable else None,
+            latency_s=distribution(latencies(sections, index), self.confidence) if stable else None,
             breakdown=self._breakdown(index) if stable else {},
             operations={
                 entry.operation: self._operation(index, number, stable)
                 for number, entry in enumerate(program.workloads[index].entries)
             },
+            tokens=tokens_result(sections, program, index, self.confidence, stable),
         )
-
-    def _latencies(self, samples: list[Latencies]) -> dict[str, Estimate]:
-        found = {"mean": self._estimate(mean_of(samples))}
-        for name, share in QUANTILES.items():
-            found[name] = self._estimate(quantile_of(samples, share))
-        return found
 
     def _operation(self, workload: int, operation: int, stable: bool) -> OperationResult:
         samples = latencies(self.sections, workload, operation)
         counts = [float(each.count) for each in samples]
         rate = ratio(counts, [section.length for section in self.sections])
-        return OperationResult(self._estimate(rate), self._latencies(samples) if stable else None)
+        return OperationResult(self._estimate(rate), distribution(samples, self.confidence) if stable else None)
 
     def _breakdown(self, index: int) -> dict[str, ComponentTime]:
         each = [section.workloads[index] for section in self.sections]
@@ -257,33 +254,6 @@ class Summary:
                 )
             )
         return found
-
-    def _replicas(self) -> dict[str, Statistic]:
-        """Mean number of replicas of every service that is scaled."""
-        found = {}
-        for name, service in self.system.services.items():
-            if service.scaling is not None:
-                gauge = self.program.resources()[f"services.{name}.instances"]
-                found[name] = per_second(
-                    self.sections,
-                    lambda section, g=gauge: float(station_field(section, g, "busy_area").sum()),  # type: ignore[misc]
-                )
-        return found
-
-    def _cost(self) -> Cost:
-        done = throughput(self.sections, self.program.senders)
-        replicas = self._replicas()
-        pooled = self.system.cost_of({name: each.pooled for name, each in replicas.items()})
-        each = np.array(
-            [
-                self.system.cost_of({name: float(one.sections[n]) for name, one in replicas.items()})
-                for n in range(len(self.sections))
-            ]
-        )
-        factor = 1e6 / 3600.0
-        with np.errstate(divide="ignore", invalid="ignore"):
-            per_million = Statistic(float(pooled * factor / np.float64(done.pooled)), each * factor / done.sections)
-        return Cost(pooled, self._estimate(per_million))
 
     def _warm_up(self) -> float:
         """Mean time (s) left out at the start of a replication."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from simulator.errors import UsageError
 from simulator.model.objective import Objective
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.results.results import Results
-from simulator.study.run import Experiment, Settings, finish
+from simulator.study.run import Experiment, Settings
+from simulator.study.trial import Trial, try_system, with_objectives
 
 SMALLEST_FACTOR = 1e-3
 LARGEST_FACTOR = 1e4
@@ -35,17 +36,6 @@ class Capacity:
     """(multiplier, whether it was met, whether that is beyond doubt), in the order of trying."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One multiplier tried."""
-
-    factor: float
-    results: Results
-    met: bool
-    decided: bool
-    broken: str
-
-
 def capacity(
     system: System,
     objectives: tuple[Objective, ...] = (),
@@ -59,16 +49,12 @@ def capacity(
     straddles its target, replications are doubled up to fourfold before the estimate decides. Raises UsageError
     without objectives, or where the load cannot be multiplied.
     """
-    objectives = objectives or tuple(system.objectives)
-    if not objectives:
-        raise UsageError("no objectives: add them to the model, or give --objective 'p99 < 200 ms'")
-    system = system.model_copy(update={"objectives": list(objectives)})
-    search = _Search(system, settings or Settings(), tell)
+    search = _Search(with_objectives(system, objectives), settings or Settings(), tell)
     good, bad = search.bracket()
     if good is None:
         return None
-    while bad is not None and search.can_split(good.factor, bad.factor, tolerance):
-        middle = search.try_factor((good.factor * bad.factor) ** 0.5)
+    while bad is not None and search.can_split(good.value, bad.value, tolerance):
+        middle = search.try_factor((good.value * bad.value) ** 0.5)
         good, bad = (middle, bad) if middle.met else (good, middle)
     return _answer(good, bad, search)
 
@@ -85,14 +71,7 @@ class _Search:
             scaled = self.system.scaled(factor)
         except ValueError as error:
             raise UsageError(str(error)) from None
-        experiment = Experiment(scaled, self.settings)
-        results = finish(experiment)
-        most = 4 * len(experiment.replications)
-        while not _decided(results) and 2 * len(experiment.replications) <= most:
-            experiment.extend(2 * len(experiment.replications))
-            results = replace(experiment.results(), wall_s=results.wall_s)
-        broken = "; ".join(_broken(results))
-        trial = Trial(factor, results, not broken, _decided(results), broken)
+        trial = try_system(scaled, self.settings, factor)
         self.trials.append(trial)
         if self.tell:
             self.tell(factor, trial.met)
@@ -103,11 +82,11 @@ class _Search:
         guess = Experiment(self.system, self.settings).facts.saturation_factor
         trial = self.try_factor(guess * 0.9 if guess and guess < LARGEST_FACTOR else 1.0)
         step = 1.3 if trial.met else 1.0 / 1.5
-        while SMALLEST_FACTOR < trial.factor < LARGEST_FACTOR:
-            following = self.try_factor(trial.factor * step)
+        while SMALLEST_FACTOR < trial.value < LARGEST_FACTOR:
+            following = self.try_factor(trial.value * step)
             if following.met != trial.met:
                 return (trial, following) if trial.met else (following, trial)
-            if self.same_load(trial.factor, following.factor):
+            if self.same_load(trial.value, following.value):
                 break
             trial = following
             step *= step if abs(step - 1.0) < 4.0 else 1.0
@@ -125,22 +104,13 @@ class _Search:
         return self.system.scaled(one).workloads == self.system.scaled(other).workloads
 
 
-def _broken(results: Results) -> list[str]:
-    broken = [f"{objective.name} is not met" for objective in results.objectives if not objective.met]
-    return broken if results.stable else [*broken, results.verdict]
-
-
-def _decided(results: Results) -> bool:
-    return not results.stable or all(objective.decided for objective in results.objectives)
-
-
 def _answer(good: Trial, bad: Trial | None, search: _Search) -> Capacity:
     sure = [trial for trial in search.trials if trial.decided]
-    low = max((trial.factor for trial in sure if trial.met and trial.factor <= good.factor), default=0.0)
-    high = min((trial.factor for trial in sure if not trial.met and trial.factor > good.factor), default=math.inf)
+    low = max((trial.value for trial in sure if trial.met and trial.value <= good.value), default=0.0)
+    high = min((trial.value for trial in sure if not trial.met and trial.value > good.value), default=math.inf)
     return Capacity(
-        factor=Estimate(good.factor, low, high, len(search.trials)),
+        factor=Estimate(good.value, low, high, len(search.trials)),
         limit=bad.broken if bad else "nothing was found to limit it",
         at_limit=good.results,
-        trials=tuple((trial.factor, trial.met, trial.decided) for trial in search.trials),
+        trials=tuple((trial.value, trial.met, trial.decided) for trial in search.trials),
     )

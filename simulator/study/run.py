@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from simulator.analytic.demands import Facts, facts
 from simulator.engines import prepare, simulate
 from simulator.model.lowering import lower
+from simulator.model.objective import Limits, Metric
 from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.records import Records
+from simulator.results.metrics import workloads_of
 from simulator.results.replication import Reduction, Replication, reduce
 from simulator.results.results import Results
 from simulator.results.section import Section, sections_of
@@ -59,11 +61,12 @@ class Task:
     keep: bool
     processes: Mapping[str, Callable[[Any], Any]] | None = None
     summaries_only: bool = False
+    limits: tuple[Limits, ...] = ()
 
 
 def replicate(task: Task) -> tuple[Replication, Records | None]:
     """Run one replication, check that it conserved everything, and reduce it."""
-    reduction = Reduction(task.program, task.duration, sketched=True) if task.summaries_only else None
+    reduction = Reduction(task.program, task.duration, True, task.limits) if task.summaries_only else None
     records = simulate(
         task.program,
         task.duration,
@@ -73,17 +76,25 @@ def replicate(task: Task) -> tuple[Replication, Records | None]:
         processes=task.processes,
         consume=None if reduction is None else reduction.take,
     )
-    reduced = reduce(records, task.program) if reduction is None else reduction.replication(records)
+    reduced = reduce(records, task.program, task.limits) if reduction is None else reduction.replication(records)
     return reduced, records if task.keep else None
 
 
 class Experiment:
-    """A system with its Program and its replications so far; more can be added."""
+    """A system with its Program and its replications so far; more can be added.
 
-    def __init__(self, system: System, settings: Settings | None = None) -> None:
+    `metrics` are those, beside the objectives', that will be asked for. Raises UsageError where one is of a workload
+    that is not there, or has no such thing.
+    """
+
+    def __init__(self, system: System, settings: Settings | None = None, metrics: Sequence[Metric] = ()) -> None:
         self.system = system
         self.settings = settings or Settings()
         self.program = lower(system)
+        asked = [*(objective.metric for objective in system.objectives), *metrics]
+        for metric in asked:
+            workloads_of(metric, self.program)
+        self.limits = tuple(dict.fromkeys(metric.limits for metric in asked if metric.limits))
         self.facts: Facts = facts(self.program)
         run = system.run
         self.seed = run.seed if self.settings.seed is None else self.settings.seed
@@ -118,6 +129,7 @@ class Experiment:
                 keep,
                 settings.processes,
                 settings.summaries_only,
+                self.limits,
             )
             for number in range(len(self.replications), count)
         ]

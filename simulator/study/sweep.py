@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simulator.errors import InputError, Problem
 from simulator.model.files import build, read_document
+from simulator.model.objective import Objective
 from simulator.model.overrides import Override
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
-from simulator.results.results import Results
+from simulator.results.metrics import MESSAGES
+from simulator.results.results import Cost, LlmResult, Results, TokensResult, WorkloadResult
 from simulator.study.executor import map_tasks
 from simulator.study.run import Settings, prepare_engine, run
 
@@ -77,8 +79,11 @@ def sweep(
     overrides: Sequence[str] = (),
     settings: Settings | None = None,
     tell: Callable[[int, int], None] | None = None,
+    objectives: Sequence[Objective] = (),
 ) -> list[tuple[Point, Results]]:
     """Simulate a model file at every point of the grid, points in parallel, all with the same seed.
+
+    Where `objectives` are given, they take the place of the model's own.
 
     Every point is validated before the first is simulated; raises InputError with the problems of all of them, and
     SweepInterrupted where it is interrupted.
@@ -91,6 +96,8 @@ def sweep(
         return replace(problem, source=problem.source.replace("--set", "--vary", 1)) if own else problem
 
     systems = systems_at(Path(model), points, overrides, place)
+    if objectives:
+        systems = [system.model_copy(update={"objectives": list(objectives)}) for system in systems]
     prepare_engine(systems[0], settings)
     one_job = replace(settings, jobs=1, progress=None)
     finished: list[tuple[Point, Results]] = []
@@ -138,7 +145,10 @@ def systems_at(
 
 
 def tidy(points: Sequence[tuple[Point, Results]]) -> pd.DataFrame:
-    """One row per point, workload and metric: the point's fields, then value, low, high in base units."""
+    """One row per point, workload and metric: the point's fields, then value, low, high in base units.
+
+    Also of resources, streams of messages, LLMs, and objectives. Costs are in USD.
+    """
     import pandas as pd
 
     rows = []
@@ -151,20 +161,57 @@ def tidy(points: Sequence[tuple[Point, Results]]) -> pd.DataFrame:
         for name, resource in results.resources.items():
             if resource.utilization is not None:
                 rows.append({**shared, "of": name, "metric": "utilization", **_value(resource.utilization)})
-        for name, workload in results.workloads.items():
+        for name, llm in results.llms.items():
+            for metric, estimate in llm_metrics(llm).items():
+                rows.append({**shared, "of": name, "metric": metric, **_value(estimate)})
+        streams = {f"{MESSAGES}{name}": stream for name, stream in results.messages.items()}
+        for name, workload in {**results.workloads, **streams}.items():
             for metric, estimate in workload_metrics(workload).items():
                 rows.append({**shared, "of": name, "metric": metric, **_value(estimate)})
+        for metric, estimate in cost_metrics(results.cost).items():
+            rows.append({**shared, "of": "cost", "metric": metric, **_value(estimate)})
+        rows += [
+            {**shared, "of": "objectives", "metric": objective.name, **_value(objective.value)}
+            for objective in results.objectives
+        ]
     return pd.DataFrame(rows)
 
 
-def workload_metrics(workload: Any) -> dict[str, Estimate]:
+def workload_metrics(workload: WorkloadResult) -> dict[str, Estimate]:
     """The estimates of a workload by metric name; latencies are left out where there is no steady state."""
     metrics = {
         "offered_per_s": workload.offered_per_s,
         "throughput_per_s": workload.throughput_per_s,
         "error_rate": workload.error_rate,
     }
-    return metrics | {f"latency_{name}_s": value for name, value in (workload.latency_s or {}).items()}
+    metrics |= {f"latency_{name}_s": value for name, value in (workload.latency_s or {}).items()}
+    return metrics | (token_metrics(workload.tokens) if workload.tokens is not None else {})
+
+
+def token_metrics(tokens: TokensResult) -> dict[str, Estimate]:
+    """The estimates of a workload's tokens by metric name."""
+    times = {"ttft": tokens.ttft_s, "tpot": tokens.tpot_s, "itl": tokens.itl_s, "longest_gap": tokens.longest_gap_s}
+    metrics = {f"{of}_{name}_s": value for of, found in times.items() for name, value in (found or {}).items()}
+    return metrics | {
+        "input_tokens_per_s": tokens.input_per_s,
+        "output_tokens_per_s": tokens.output_per_s,
+        "cached_tokens": tokens.cached,
+    }
+
+
+def llm_metrics(llm: LlmResult) -> dict[str, Estimate]:
+    """The estimates of an LLM by metric name."""
+    return {field.name: value for field in fields(llm) if isinstance(value := getattr(llm, field.name), Estimate)}
+
+
+def cost_metrics(cost: Cost) -> dict[str, Estimate]:
+    """The estimates of costs (USD) by metric name: requests' where something costs anything."""
+    metrics = {"usage_per_hour": cost.usage_per_hour} if cost.usage_per_hour.value > 0.0 else {}
+    if cost.per_million_requests.value > 0.0:
+        metrics["per_million_requests"] = cost.per_million_requests
+    if cost.per_thousand_conversations is not None:
+        metrics["per_thousand_conversations"] = cost.per_thousand_conversations
+    return metrics
 
 
 def _number(text: str) -> str | int | float:
