@@ -16,6 +16,9 @@ from simulator.program.program import Program
 
 Floats = NDArray[np.float64]
 
+MOST_NUMBERS = 10_000
+"""Requests or users that are told apart; more of them spread as evenly."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
@@ -140,6 +143,10 @@ def _registers(program: Program) -> list[tuple[ops.Instruction, dict[int, Keys]]
                 known = {**known, register: Hashed(known.get(key, Constant(0.0)), count, salt, first)}
             case ops.GroupInto(register, key, size, first):
                 known = {**known, register: Grouped(known.get(key, Constant(0.0)), size, first)}
+            case ops.NumberInto():
+                known = {**known, instruction.register: Zipf(min(instruction.modulus, MOST_NUMBERS), 0.0)}
+            case ops.Calculate(register, _, left):
+                known = {**known, register: known.get(left, Zipf(MOST_NUMBERS, 0.0))}
             case ops.Select() if instruction.register in known:
                 known = {register: keys for register, keys in known.items() if register != instruction.register}
     return rows
