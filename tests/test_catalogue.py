@@ -11,9 +11,10 @@ from simulator.model.disk import Disk
 from simulator.model.files import dump
 from simulator.model.gpu import Gpu
 from simulator.model.host import Host
+from simulator.model.language_model import LanguageModel
 from simulator.model.nic import Nic
 
-PARTS = {"machines": Host, "disks": Disk, "nics": Nic}
+PARTS = {"machines": Host, "disks": Disk, "nics": Nic, "gpus": Gpu, "llms": LanguageModel}
 ENTRIES = [(section, name) for section in SECTIONS for name in types_of(section)]
 every_entry = pytest.mark.parametrize(("section", "name"), ENTRIES, ids=[name for _, name in ENTRIES])
 REST = "\nservices: {{s: {{host: h, operations: {{o: [{steps}]}}}}}}\nworkloads: {{w: {{rate: 1/s, operation: s.o}}}}\n"
@@ -24,9 +25,6 @@ def model(hosts, steps, overrides=()):
 
 
 def part(section, name):
-    if section == "gpus":
-        known = types_of(section)[name]
-        return Gpu.model_validate({**known.every, **known.fields})
     return PARTS[section].model_validate({"type": name})
 
 

@@ -174,7 +174,10 @@ class StepColumns:
         attention = np.bincount(self.step_of_part, pieces, len(self.tokens))
         together = step.chunk * attention + step.mixed * self.attended + step.mixed_sequence * self.generating
         mixed = np.maximum(step.longest * self.longest, together)
-        seconds = step.overhead + np.maximum(step.weights, step.token * self.tokens) + step.sequence * self.generating
+        chosen = step.expert_share * self.tokens
+        touched = 1.0 - 1.0 / (1.0 + chosen * (1.0 + chosen * (0.5 + chosen / 6.0)))
+        read = step.weights + step.experts * touched
+        seconds = step.overhead + np.maximum(read, step.token * self.tokens) + step.sequence * self.generating
         seconds = seconds + np.where(attention > 0.0, mixed, step.generated * self.attended)
         found: np.ndarray = seconds + step.link + step.link_token * self.tokens
         return found

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 FITTED = (
     "overhead", "weights", "token", "sequence", "chunk", "floor", "generated", "mixed", "mixed_sequence", "longest",
 )  # fmt: skip
-"""Coefficients that are fitted; those of links are in the overhead and the tokens of what is measured as a whole."""
+"""Coefficients that are fitted; links are in the overhead and the tokens of what is measured as a whole, experts as in
+the prior."""
 ROBUST_FROM = 0.05
 """Relative error from which on errors count less than their square."""
 PRIOR_SPREAD = 2.0
@@ -87,7 +88,7 @@ def fit_step_time(steps: Sequence[MeasuredStep], prior: StepTime | None = None, 
         (least_squares(residuals, _factors(memory_bound), bounds=(0.0, np.inf)) for memory_bound in (0.5, 1.0)),
         key=lambda found: float(found.cost),
     )
-    intervals = _intervals(best.x, best.jac, 2.0 * best.cost, len(steps))
+    intervals = _intervals(best.x, np.asarray(best.jac), 2.0 * best.cost, len(steps))
     return Fit(
         _with(start, best.x * scale),
         {

@@ -1,6 +1,6 @@
-"""The hardware catalogue: machines, disks, network interfaces and GPUs that can be rented or bought, by name.
+"""The catalogue: machines, disks, network interfaces and GPUs that can be had, and language models, by name.
 
-It stands in `models/hardware`, one file a section, each a list of groups:
+It stands in `models/hardware` (language models beside it), one file a section, each a list of groups:
 
     machines:
       - group: AWS c5
@@ -30,7 +30,15 @@ from simulator.model.part import Part
 from simulator.model.shipped import models_directory
 from simulator.model.words import nearest, short
 
-SECTIONS = {"machines": "machine", "disks": "disk", "nics": "network interface", "gpus": "GPU"}
+SECTIONS = {
+    "machines": "machine",
+    "disks": "disk",
+    "nics": "network interface",
+    "gpus": "GPU",
+    "llms": "language model",
+}
+BESIDE_HARDWARE = ("llms",)
+"""Sections whose file is beside the directory with those of hardware."""
 """The sections, and what one of their types is called."""
 
 
@@ -55,7 +63,8 @@ def types_of(section: str) -> dict[str, Type]:
 
 
 def _read(section: str) -> Iterator[Type]:
-    path = models_directory() / "hardware" / f"{section}.yaml"
+    folder = models_directory() if section in BESIDE_HARDWARE else models_directory() / "hardware"
+    path = folder / f"{section}.yaml"
     document, problems = read(path.read_text(encoding="utf-8"), str(path))
     assert not problems, problems
     for group in document[section]:

@@ -37,7 +37,7 @@ def shipped_models() -> list[tuple[str, str]]:
     directory = models_directory()
     found = []
     for path in sorted(directory.rglob("*.yaml")):
-        if path.parent.name == "hardware":
+        if path.parent.name == "hardware" or path == directory / "llms.yaml":
             continue
         description = load(path).description.strip().split("\n")[0]
         found.append((str(path.relative_to(directory).with_suffix("")), description))

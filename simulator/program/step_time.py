@@ -2,7 +2,7 @@
 
 A step computes the next part of some prompts (prefill) and one more token of each sequence that generates (decode).
 
-    t = overhead + max(weights, token * T) + sequence * n
+    t = overhead + max(weights + experts * touched(expert_share * T), token * T) + sequence * n
         + generated * K                                                            where no prompt is in the step
         + max(longest * K_max, chunk * sum over prompt parts of max(P, floor) * (k + P / 2)
                                + mixed * K + mixed_sequence * n)                   where one is
@@ -10,10 +10,11 @@ A step computes the next part of some prompts (prefill) and one more token of ea
 
 with T tokens in all, n sequences that generate, of which each attends to as many tokens as it has so far and their sum
 is K, the largest K_max; P tokens of a prompt of which k are computed already. The weights are read once however many
-tokens there are; small prompt parts cost as much attention as `floor` tokens; and beside a prompt, attention of those
-that generate costs more a token, and something a sequence, but all of it no less than the longest one takes alone. It
-is the roofline of Williams, Waterman & Patterson (CACM 52(4), 2009) with those corrections, which vLLM's measured
-kernels need.
+tokens there are, of a mixture of experts those of the experts that any token is sent to: with x times as many choices
+as experts a share of 1 - e^-x is chosen, which `touched` is to 3 %. Small prompt parts cost as much attention as
+`floor` tokens; and beside a prompt, attention of those that generate costs more a token, and something a sequence, but
+all of it no less than the longest one takes alone. It is the roofline of Williams, Waterman & Patterson (CACM 52(4),
+2009) with those corrections, which vLLM's measured kernels need.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Coefficients of the time of a step, all in seconds (a token, or a token squared), but `floor` in tokens."""
+    """Coefficients of the time of a step, all in seconds (a token, or a token squared), but `floor` in tokens.
+
+    `expert_share` is the share of the experts that a token is sent to.
+    """
 
     overhead: float
     weights: float
@@ -37,6 +41,8 @@ class StepTime:
     longest: float = 0.0
     link: float = 0.0
     link_token: float = 0.0
+    experts: float = 0.0
+    expert_share: float = 0.0
 
     def seconds(self, tokens: float, generating: float, attended: float, longest: float, attention: float) -> float:
         """Time of a step of `tokens`, where `generating` sequences attend to so many tokens in all, and at most.
@@ -45,7 +51,7 @@ class StepTime:
         """
         return step_seconds(
             self.overhead, self.weights, self.token, self.sequence, self.chunk, self.generated, self.mixed,
-            self.mixed_sequence, self.longest, self.link, self.link_token,
+            self.mixed_sequence, self.longest, self.link, self.link_token, self.experts, self.expert_share,
             tokens, generating, attended, longest, attention,
         )  # fmt: skip
 
@@ -61,11 +67,13 @@ def prompt_attention(floor: float, computed: float, part: float) -> float:
 
 def step_seconds(
     overhead: float, weights: float, token: float, sequence: float, chunk: float, generated: float, mixed: float,
-    mixed_sequence: float, longest_token: float, link: float, link_token: float,
+    mixed_sequence: float, longest_token: float, link: float, link_token: float, experts: float, expert_share: float,
     tokens: float, generating: float, attended: float, longest: float, attention: float,
 ) -> float:  # fmt: skip
     """See `StepTime.seconds`; both engines calculate by this."""
-    seconds = overhead + max(weights, token * tokens) + sequence * generating
+    chosen = expert_share * tokens
+    touched = 1.0 - 1.0 / (1.0 + chosen * (1.0 + chosen * (0.5 + chosen / 6.0)))
+    seconds = overhead + max(weights + experts * touched, token * tokens) + sequence * generating
     if attention > 0.0:
         together = chunk * attention + mixed * attended + mixed_sequence * generating
         seconds += max(longest_token * longest, together)
