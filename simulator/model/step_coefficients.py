@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from simulator.model.part import Amount, Duration, Part
+from simulator.model.part import Amount, Duration, Part, Share
 from simulator.program.step_time import StepTime
 
 
@@ -33,6 +33,10 @@ class StepCoefficients(Part):
     """Of a sequence that generates in a step with prompts."""
     longest: Duration = 0.0
     """Attention of a step with prompts, a token of the longest sequence, where that is more."""
+    experts: Duration = 0.0
+    """Reading the weights of all experts of a mixture."""
+    expert_share: Share = 0.0
+    """Share of the experts that a token is sent to."""
     link: Duration = 0.0
     """Exchange between GPUs, of a step."""
     link_token: Duration = 0.0

@@ -28,7 +28,8 @@ from simulator.model.distribution import CountDistribution, DurationDistribution
 from simulator.model.gateway import Gateway, gateway_problems
 from simulator.model.gpu import Gpu, Precision
 from simulator.model.keys import KeyUse
-from simulator.model.llm import Efficiency, LanguageModel, kv_tokens, step_time
+from simulator.model.language_model import LanguageModel
+from simulator.model.llm import Efficiency, kept_precision, kv_tokens, step_time
 from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
 from simulator.model.prompt import Endpoint, Prompt
 from simulator.model.provider import Provider
@@ -177,8 +178,9 @@ class Llm(Resource):
         assert self.model is not None
         assert self.gpu is not None
         return kv_tokens(
-            self.model, self.gpu, self.stage_gpus, self.precision, self.kv_precision, self.memory_utilization
-        )
+            self.model, self.gpu, self.stage_gpus, self.precision, self.kv_precision, self.memory_utilization,
+            self.efficiency, self.block,
+        )  # fmt: skip
 
     def lower(self, lowering: Lowering, name: str) -> Endpoint:
         """Its engines, those for prompts first, or who serves it elsewhere."""
@@ -194,7 +196,7 @@ class Llm(Resource):
         if self.prefill is not None:
             assert self.model is not None
             count = self.prefill.gpus // self.tensor_parallel
-            size = self.model.kv_bytes(self.kv_precision or self.precision)
+            size = self.model.kv_bytes(kept_precision(self.precision, self.kv_precision))
             prefills = Prefills.lower(
                 builder, f"{resource}.prefill", spec, count, self.balancer, self.prefill.link, size
             )

@@ -114,6 +114,7 @@ def _seconds(w: Record, n: Record) -> float:
         float_at(w.numbers, c), float_at(w.numbers, c + 1), float_at(w.numbers, c + 2), float_at(w.numbers, c + 3),
         float_at(w.numbers, c + 4), float_at(w.numbers, c + 5), float_at(w.numbers, c + 6), float_at(w.numbers, c + 7),
         float_at(w.numbers, c + 8), float_at(w.numbers, c + 9), float_at(w.numbers, c + 10),
+        float_at(w.numbers, c + 11), float_at(w.numbers, c + 12),
         float(n.step_tokens), float(n.generating), float(n.attended), float(n.longest), n.attention,
     )  # fmt: skip
 
@@ -199,7 +200,7 @@ def _schedule(w: Record, n: Record, token: int, q: Record, part: int) -> None:
         n.attended += q.known
         n.longest = max(n.longest, q.known)
     else:
-        floor = float_at(w.numbers, n.coefficients + 11)
+        floor = float_at(w.numbers, n.coefficients + 13)
         n.attention += prompt_attention(floor, float(q.computed), float(part))
 
 
