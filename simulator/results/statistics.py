@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simulator.program.program import Program
-from simulator.program.stations import capacity_of
+from simulator.program.stations import Inference, capacity_of
 from simulator.records import Floats
+from simulator.results.engine_load import engine_load
 from simulator.results.estimate import Estimate, proportion_interval, sectioned
 from simulator.results.latencies import Latencies, joined
 from simulator.results.section import Section, station_field
@@ -91,7 +92,10 @@ def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statist
 
 
 def utilization(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
-    """Busy share of some stations' joint capacity."""
+    """Busy share of some stations' joint capacity; of an LLM's engines, of the sequences that they could end."""
+    if isinstance(program.stations[stations[0]], Inference):
+        lengths = [len(stations) * section.length for section in sections]
+        return replace(ratio(engine_load(sections, program, stations), lengths), most=1.0)
     capacity = sum(capacity_of(program.stations[number]) for number in stations)
     busy = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
     return replace(ratio(busy, [capacity * section.length for section in sections]), most=1.0)
