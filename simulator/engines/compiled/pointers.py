@@ -40,14 +40,30 @@ OUTERMOST: dict[str, Any] = {**OPTIONS, **_WHOLE, "nogil": True}
 
 def compiled(function: Function) -> Function:
     """Compile a function that others call where it stands."""
-    decorated: Function = numba.njit(**HELPER)(function)
+    decorated: Function = _widening(numba.njit(**HELPER)(function))
     return decorated
 
 
 def inlined(function: Function) -> Function:
     """Compile a function of the hot path into its callers."""
-    decorated: Function = numba.njit(forceinline=True, **HELPER)(function)
+    decorated: Function = _widening(numba.njit(forceinline=True, **HELPER)(function))
     return decorated
+
+
+def _widening(dispatcher: Any) -> Any:
+    """Compile a helper for whole numbers of 64 bits, and not once more where an argument comes from a 32-bit field.
+
+    Literal arguments keep a helper of their own: without that M/M/4 is 6 % slower.
+    """
+    compiler = dispatcher._compiler
+    fold = compiler.fold_argument_types
+
+    def widened(arguments: Any, named: Any) -> Any:
+        signature, folded = fold(arguments, named)
+        return signature, tuple(types.int64 if kind == types.int32 else kind for kind in folded)
+
+    compiler.fold_argument_types = widened
+    return dispatcher
 
 
 def as_signed(word: int) -> int:
