@@ -11,15 +11,39 @@ import pytest
 
 import simulator as sim
 from simulator.analytic.caches import che_hit_ratio
+from simulator.analytic.inference import time_alone
 from simulator.analytic.networks import mva
 from simulator.analytic.queues import mg1_ps, mm1, mmc, mmc_ps
 from simulator.model.words import short
+from simulator.program.stations import Inference
+from simulator.program.step_time import StepTime
 
 TECHNIQUES = Path(__file__).parent.parent / "models" / "techniques"
 ZIPF = 1.0 / np.arange(1, 10_001)
 MISSES = 1.0 - che_hit_ratio(ZIPF / ZIPF.sum(), 1000)
 PAGES_AND_REPORTS_WAIT = (60 * 2 * 0.005**2 + 1 * 2 * 0.2**2) / 2 / (1 - 60 * 0.005 - 1 * 0.2)  # Pollaczek, Khinchine
 LOG_GROWTH = np.log(200_000) / np.log(20_000)
+
+ENGINE = Inference(
+    "", StepTime(overhead=1e-3, weights=7e-3, token=1e-4, chunk=1e-8, generated=6e-8), 256, 8192, 8192, 0
+)
+
+
+def conversation(reuses):
+    """Seconds of five turns alone: 208 tokens of instructions, 96 of each question and 48 of each answer.
+
+    Blocks of 16 tokens that are full are found again: those of the instructions from other conversations, and of each
+    turn all but the last token of the answer, whose keys and values nobody has computed yet.
+    """
+    prompts = [208 + turn * (96 + 48) + 96 for turn in range(5)]
+    found = [208, *((prompt + 48 - 1) // 16 * 16 for prompt in prompts[:-1])]
+    return sum(time_alone(ENGINE, prompt, reuses * cached, 48) for prompt, cached in zip(prompts, found, strict=True))
+
+
+def exactly(value):
+    """Bounds of what nothing is random about."""
+    return value * (1 - 1e-9), value * (1 + 1e-9)
+
 
 EXPECTED = {
     "cpu-upgrade": ({"clients": mg1_ps(80, 0.010).response_time}, {"clients": mg1_ps(80, 0.010 / 1.5).response_time}),
@@ -43,6 +67,7 @@ EXPECTED = {
         {"clients": 0.001 + MISSES * (0.001 + mmc(350 * MISSES, 0.010, 4).response_time)},
     ),
     "algorithm": ({"clients": mg1_ps(80, 0.010).response_time}, {"clients": mg1_ps(80, 0.001).response_time}),
+    "llm-gateway": ({"clients": 0.5 + 1.0}, {"clients": 0.0004 + MISSES * (0.5 + 1.0)}),
     "batching": ({"clients": 20 * 0.0012}, {"clients": 0.005}),
     "load-testing": (
         {"clients": mm1(87.8, 0.010).response_time},
@@ -53,6 +78,7 @@ BOUNDS = {  # theory gives bounds only: (lowest, highest) before and after
     # Mitzenmacher (2001): sum over i of 0.9^(2^i - 2), reached from above as the servers become many
     "load-balancing": ((0.100, 0.100), (0.02614, 0.02614 * 1.05)),
     # between no waiting and that of exponential holding times; then the CPU alone
+    "context-reuse": (exactly(conversation(reuses=False)), exactly(conversation(reuses=True))),
     "asynchronous": ((0.305, mmc(80, 0.305, 32).response_time), (0.005, mmc_ps(80, 0.005, 4).response_time)),
 }
 

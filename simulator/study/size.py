@@ -168,10 +168,10 @@ def _field(document: Any, field: str) -> str:
     path = field.strip()
     if path == "gpus":
         llms = document.get("llms") or {}
-        names = [f"llms.{name}.gpus" for name in llms]
+        names = [f"llms.{name}.gpus" for name, llm in llms.items() if not {"provider", "gateway"} & set(llm)]
         if len(names) != 1:
-            known = f"one of {', '.join(names)}" if names else "a model with an LLM"
-            raise UsageError(f"--vary gpus: got a model with {len(names)} LLMs, expected {known}")
+            known = f"one of {', '.join(names)}" if names else "a model with an LLM on GPUs"
+            raise UsageError(f"--vary gpus: got a model with {len(names)} LLMs on GPUs, expected {known}")
         return names[0]
     try:
         assign(System, document, parse_path(path), 1)
