@@ -12,6 +12,8 @@ from simulator.model.language_model import BYTES, LanguageModel
 from simulator.model.part import Amount, Duration, Factor, Part, PositiveShare, Size
 from simulator.program.step_time import StepTime
 
+__all__ = ["Efficiency", "LanguageModel", "kept_precision", "kv_tokens", "step_time"]
+
 BLOCK = 16
 """Tokens of a block of memory; the default of vLLM."""
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
