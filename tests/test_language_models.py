@@ -8,7 +8,17 @@ from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kv_tokens, step_time
 
 PERFECT = Efficiency(
-    arithmetic=1, bandwidth=1, kv_bandwidth=1, attention=1, overhead=0, sequence=0, link_latency=0, link_bandwidth=1
+    arithmetic=1,
+    bandwidth=1,
+    expert_arithmetic=1,
+    expert_bandwidth=1,
+    kv_bandwidth=1,
+    attention=1,
+    overhead=0,
+    layer=0,
+    sequence=0,
+    link_latency=0,
+    link_bandwidth=1,
 )
 
 

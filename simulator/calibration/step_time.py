@@ -3,6 +3,10 @@
 The squares of the relative errors are least, but large errors count less than their square (soft L1 beyond 5 %), for
 kernels jump where a tile is full. What the steps say nothing about stays near a `prior`, such as the roofline of the
 model on the GPU: among 60 random rows of a profile there may be no single step without a prompt.
+
+Fitted to 60 random steps of vLLM 0.19's kernels (LLMServingSim), with the roofline as the prior, all other steps that
+fit the memory are predicted with a mean and median absolute error of 4.4 and 2.8 % (Llama-3.1-8B on an RTX 4090), 3.8
+and 2.8 % (Qwen3-32B on two RTX PRO 6000), and 5.2 and 3.5 % (Llama-3.1-8B on one).
 """
 
 from __future__ import annotations

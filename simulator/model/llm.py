@@ -12,6 +12,8 @@ from simulator.model.language_model import BYTES, LanguageModel
 from simulator.model.part import Amount, Duration, Factor, Part, PositiveShare, Size
 from simulator.program.step_time import StepTime
 
+__all__ = ["Efficiency", "LanguageModel", "kept_precision", "kv_tokens", "step_time"]
+
 BLOCK = 16
 """Tokens of a block of memory; the default of vLLM."""
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -19,34 +21,44 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Efficiency(Part):
-    """How near an engine comes to what the hardware can do, and what it adds."""
+    """How near an engine comes to what the hardware can do, and what it adds.
 
-    arithmetic: PositiveShare = 0.6
-    """Share of the peak arithmetic that matrix products reach; 0.5 to 0.85 with many tokens."""
-    bandwidth: PositiveShare = 0.8
-    """Share of the peak bandwidth that reading weights reaches; 0.6 to 0.95."""
-    kv_bandwidth: PositiveShare = 0.8
-    """The same of reading keys and values; 0.8 in vLLM 0.19 on an RTX PRO 6000, 0.5 to 1."""
-    attention: PositiveShare = 0.55
-    """Share of the peak arithmetic that attention of prompts reaches; 0.53 in vLLM 0.19 on an RTX PRO 6000, 0.8 on an
-    RTX 4090."""
+    Defaults are chosen with 30 % of the measured rows of experiments/llm-out-of-the-box, vLLM, SGLang and TensorRT-LLM
+    of 2025 on H100 and H200 (aiconfigurator's silicon_sample.csv, Apache-2.0), within the ranges that are given. What
+    single kernels of vLLM 0.19 reach on an RTX 4090 and an RTX PRO 6000 (LLMServingSim, MIT) is said beside them.
+    """
+
+    arithmetic: PositiveShare = 0.8
+    """Share of the peak arithmetic that matrix products reach; 0.4 to 0.9."""
+    bandwidth: PositiveShare = 0.86
+    """Share of the peak bandwidth that reading weights reaches; 0.5 to 0.95."""
+    expert_arithmetic: PositiveShare = 0.2
+    """Share of the peak arithmetic that the products of a mixture's experts reach, many small ones; 0.1 to 0.9."""
+    expert_bandwidth: PositiveShare = 0.59
+    """Share of the peak bandwidth that reading a mixture's experts reaches; 0.2 to 0.95."""
+    kv_bandwidth: PositiveShare = 0.95
+    """The same of reading keys and values; 0.4 to 0.95, 0.8 on the RTX PRO 6000, 0.98 on the RTX 4090."""
+    attention: PositiveShare = 0.35
+    """Share of the peak arithmetic that attention of prompts reaches; 0.35 to 0.8, 0.53 and 0.83 on those two."""
     small_prompt: Amount = 300.0
-    """Tokens as which a smaller part of a prompt counts for attention; 262 to 323 in vLLM 0.19."""
-    small_sequence: Amount = 95.0
-    """Beside a prompt, attention of a sequence that generates costs a square of so many tokens more; 85 to 100."""
-    mixed: Factor = 2.0
-    """How much more reading keys and values takes beside a prompt; 1.6 to 2.9 in vLLM 0.19."""
-    overhead: Duration = 1.5e-3
-    """What a step takes whatever is in it, mostly the CPU's work; 0.5 to 10 ms."""
-    sequence: Duration = 5e-6
-    """Of a sequence that generates: sampling, and the CPU's work for it; 4 to 30 µs."""
-    link_latency: Duration = 10e-6
-    """Of an exchange between GPUs, two for each layer; 5 to 30 µs on NVLink, more on PCIe."""
-    link_bandwidth: PositiveShare = 0.7
-    """Share of the link's bandwidth that an exchange reaches; 0.5 to 0.9."""
+    """Tokens as which a smaller part of a prompt counts for attention; 282 to 332 there."""
+    small_sequence: Amount = 100.0
+    """Beside a prompt, attention of a sequence that generates costs a square of so many tokens; 94 to 110 there."""
+    mixed: Factor = 1.3
+    """How much more reading keys and values takes beside a prompt; 1.3 to 3, 1.6 to 2.8 there."""
+    overhead: Duration = 1e-3
+    """What a step takes whatever is in it, mostly the CPU's work; 0.2 to 10 ms."""
+    layer: Duration = 30e-6
+    """What each layer adds to that, kernels too small to fill the GPU; 0 to 30 µs."""
+    sequence: Duration = 14e-6
+    """Of a sequence that generates: sampling, and the CPU's work for it; 0 to 50 µs."""
+    link_latency: Duration = 13e-6
+    """Of an exchange between GPUs, two for each layer; 2 to 50 µs on NVLink, more on PCIe."""
+    link_bandwidth: PositiveShare = 0.44
+    """Share of the link's bandwidth that an exchange reaches; 0.3 to 1."""
     reserve: Size = 1.25e9
-    """Memory of each GPU for activations and the engine itself; 1.24 GB in vLLM 0.19 with 2,048 tokens a step, 1 to
-    5 GB."""
+    """Memory of each GPU for activations and the engine itself; 1.24 GB in vLLM 0.19 with 2,048 tokens a step on an RTX
+    4090, 1 to 5 GB."""
 
 
 def step_time(
@@ -64,6 +76,8 @@ def step_time(
     kept = kept_precision(precision, kv_precision)
     bandwidth = gpu.memory_bandwidth * tensor_parallel
     flops = _flops(gpu, precision) * tensor_parallel
+    in_experts = model.expert_share * model.in_experts
+    rest = model.computed_with - in_experts
     # Two products, of queries with keys and of shares with values, and two operations for each number.
     attention = 4.0 * model.far_layers * model.layers * model.heads * model.head
     chunk = attention / (_flops(gpu, kept) * tensor_parallel * efficiency.attention)
@@ -71,11 +85,11 @@ def step_time(
     generated = kv_bytes / (bandwidth * efficiency.kv_bandwidth)
     link, link_token = _exchange(model, gpu, tensor_parallel, efficiency)
     return StepTime(
-        overhead=efficiency.overhead,
+        overhead=efficiency.overhead + model.layers * efficiency.layer,
         weights=model.read_bytes(precision) / (bandwidth * efficiency.bandwidth),
-        experts=model.expert_bytes(precision) / (bandwidth * efficiency.bandwidth),
+        experts=model.expert_bytes(precision) / (bandwidth * efficiency.expert_bandwidth),
         expert_share=model.expert_share,
-        token=2.0 * model.computed_with / (flops * efficiency.arithmetic),
+        token=2.0 * (rest / efficiency.arithmetic + in_experts / efficiency.expert_arithmetic) / flops,
         sequence=efficiency.sequence,
         chunk=chunk,
         floor=efficiency.small_prompt,
