@@ -41,7 +41,7 @@ from simulator.results.statistics import (
     utilization,
 )
 from simulator.results.token_statistics import distribution, llm_results, tokens_result
-from simulator.results.trend import grows
+from simulator.results.trend import filling, grows
 
 SATURATED = 0.95
 GROWTH_CONFIDENCE = 0.999
@@ -165,8 +165,16 @@ class Summary:
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
-        slopes = [section.workloads[index].growth for section in self.sections]
+        time = self._zero_load_time(index)
+        slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if self._overloaded() else (1.0 + self.confidence) / 2.0)
+
+    def _zero_load_time(self, index: int) -> float:
+        """Mean time (s) of a workload's requests, or of messages, when nobody waits."""
+        name = self.program.workloads[index].name
+        times = {each.workload: each.zero_load_response for each in self.facts.workloads}
+        times |= {each.stream: each.zero_load_age for each in self.facts.messages}
+        return times.get(name, 0.0)
 
     def _overloaded(self) -> bool:
         """Whether more is offered than a resource can serve, and the simulation saw it saturated."""

@@ -28,6 +28,15 @@ def growth(times: npt.ArrayLike, level: npt.ArrayLike) -> float:
     return float(np.sum(centred * (levels - levels.mean()))) / float(np.sum(centred**2))
 
 
+def filling(rate: float, elapsed: float, time: float) -> float:
+    """How fast the number present still grows in a system that started empty `elapsed` seconds ago, per second.
+
+    `rate` come a second and stay for `time` seconds on average, taken for exponential: those who came `elapsed` ago
+    and are still there, rate * exp(-elapsed / time), are not yet replaced by as many who leave (M/G/infinity).
+    """
+    return rate * math.exp(-elapsed / time) if time > 0.0 else 0.0
+
+
 def grows(
     slopes: npt.ArrayLike,
     scale: float,
