@@ -1,6 +1,5 @@
 """Tier 6: serving language models, on both engines to the last bit; and what is conserved while they do."""
 
-import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engines_agree import POISSON, RELAXED, TIGHT, Hand, check_program
 
-from simulator.distributions import Constant, Discrete, Exponential, LogNormal, StandardUniform, Uniform, Zipf
+from simulator.distributions import Constant, Exponential, LogNormal, StandardUniform, Uniform, Zipf
 from simulator.engines import simpy
 from simulator.engines.simpy.stations.inference import InferenceStation
 from simulator.program.arrivals import Renewal, Replay
@@ -17,12 +16,10 @@ from simulator.program.instructions import (
     NO_REGISTER,
     Arithmetic,
     Calculate,
-    Choose,
     Clear,
     DrawInto,
     End,
     EndScope,
-    Fail,
     Fork,
     Generate,
     HandBack,
@@ -314,3 +311,94 @@ def test_random_engines_agree(engines, workloads, tight, seed):
 @generated
 def test_many_random_engines_agree(engines, workloads, tight, seed):
     check_random(engines, workloads, tight, seed)
+
+
+# Conservation, on the reference engine.
+
+
+def check_blocks(station):
+    """Every block is used as often as the sequences that run say, and is free where that is never."""
+    blocks, used = station.blocks, [0] * len(station.blocks.users)
+    for sequence in station.running:
+        assert len(set(sequence.blocks)) == len(sequence.blocks)
+        assert sequence.computed <= sequence.known
+        assert sequence.computed <= len(sequence.blocks) * station.spec.block
+        for block in sequence.blocks:
+            used[block] += 1
+    assert used == blocks.users
+    assert {block for block, users in enumerate(used) if not users} == set(blocks.free)
+    assert {key: block for block, key in blocks.keys.items()} == blocks.kept
+    assert station.memory.used == len(used) - len(blocks.free)
+    assert station.busy == len(station.running) <= station.spec.sequences
+    assert station.busy + station.waiting == len(station.sequences)
+    assert sum(sequence.part for sequence in station.stepped) <= station.spec.tokens
+
+
+class Checked(InferenceStation):
+    """A station that is checked after every step that begins or ends, and whenever a token leaves it."""
+
+    def _step(self, now):
+        super()._step(now)
+        self._account_memory()
+        check_blocks(self)
+        assert self.stepped or not self.sequences
+
+    def withdraw(self, token):
+        super().withdraw(token)
+        check_blocks(self)
+
+
+def simulate_checked(program, duration, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("simulator.engines.simpy.stations.InferenceStation", Checked)
+        records = simpy.simulate(program, duration, seed, windows=3)
+    check(records, program)
+    return records
+
+
+@settings(max_examples=60, **RELAXED)
+@generated
+def test_no_block_is_lost_or_used_twice(engines, workloads, tight, seed):
+    hand = Serving()
+    places = [hand.engine(**options) for options in engines]
+    for number, (served, source, both, priority) in enumerate(workloads):
+        hand.served(f"w{number}", source, places if both else places[-1:], served, priority)
+    simulate_checked(hand.build(), 8.0, seed)
+
+
+BURST = Replay(tuple(number / 8.0 for number in range(40)))
+PATIENT = st.builds(Served, lengths, lengths, st.sampled_from([0, 3]), st.booleans(), st.sampled_from([0, 5]))
+
+
+@settings(max_examples=60, **RELAXED)
+@given(stations, st.lists(PATIENT, min_size=1, max_size=2), st.integers(0, 3))
+def test_no_token_is_lost_over_preemption(options, workloads, seed):
+    hand = Serving()
+    place = hand.engine(**options)
+    for number, served in enumerate(workloads):
+        hand.served(f"w{number}", BURST, [place], served, number)
+    records = simulate_checked(hand.build(), 1e6, seed)
+    generated_tokens = prompts = cached = 0.0
+    for table in records.requests:
+        done = table.outcome == COMPLETED
+        assert np.array_equal(np.isin(table.outcome, (COMPLETED, 1 + DOES_NOT_FIT)), np.ones(40, bool))
+        meter = dict(zip(table.meters, table.meter[done].T, strict=True))
+        assert np.array_equal(meter["generated"], meter["outputs"])
+        assert np.array_equal(meter["prompt"], meter["inputs"])
+        assert np.array_equal(meter["gaps"], meter["outputs"] - 1.0)
+        assert (meter["cached"] < meter["prompt"]).all()
+        assert (meter["longest"] <= meter["decode"] + 1e-9).all()
+        assert np.allclose(meter["first"] + meter["decode"], table.end[done], rtol=0.0, atol=1e-6)
+        generated_tokens += meter["generated"].sum()
+        prompts += meter["prompt"].sum()
+        cached += meter["cached"].sum()
+    found = totals(records)
+    assert (found["generated_tokens"], found["prompt_tokens"], found["cached_tokens"]) == (
+        generated_tokens,
+        prompts,
+        cached,
+    )
+    if found["preemptions"]:
+        assert found["computed_tokens"] >= prompts - cached
+    else:
+        assert found["computed_tokens"] == prompts - cached

@@ -218,7 +218,7 @@ def _account_memory(w: Record, n: Record) -> None:
 def can_step(w: Record, station: int) -> bool:
     """Whether the step can end and the next one begin; else nodes have been asked for."""
     s = station_at(w.stations, station)
-    return _has_nodes(w, inference_at(w.inference, s.row), s.waiting)  # type: ignore[no-any-return]
+    return _has_nodes(w, inference_at(w.inference, s.row), s.waiting)
 
 
 @compiled

@@ -60,7 +60,7 @@ def begin(w: Record, n: Record, t: Record, q: Record, generate: int) -> None:
 @inlined
 def blocks_for(n: Record, tokens: int) -> int:
     """How many blocks so many tokens take."""
-    return (tokens + n.block - 1) // n.block
+    return (tokens + n.block - 1) // n.block  # type: ignore[no-any-return]
 
 
 @inlined
