@@ -212,7 +212,7 @@ class _Search:
         found = math.inf if good is None else good.value
         sure = [trial for trial in self.trials if trial.decided]
         failed = max((int(trial.value) for trial in sure if not trial.met and trial.value < found), default=0)
-        low = self.numbers.up_from(failed + 1)
+        low = self.numbers.up_from(failed + 1) if failed < max(trial.value for trial in self.trials) else None
         results = good or bad
         assert results is not None
         refusal = self.numbers.refusal(int(results.value)) if good is None else ""
