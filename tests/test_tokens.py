@@ -4,6 +4,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from llm_program import USD, Study, Talk
 from pydantic import ValidationError
@@ -13,6 +14,7 @@ from simulator.errors import UsageError
 from simulator.model.files import loads
 from simulator.model.objective import Objective, parse_metric
 from simulator.records import INFERENCE_FIELDS, STATION_FIELDS
+from simulator.report import plots
 from simulator.report.tables import run_tables
 from simulator.results.estimate import sectioned
 from simulator.results.latencies import RELATIVE_ERROR
@@ -20,6 +22,7 @@ from simulator.results.metrics import statistic
 from simulator.results.results import QUANTILES
 from simulator.results.section import BATCHES
 from simulator.results.tokens import TokenMeters
+from simulator.study import store
 from simulator.study.compare import compare
 from simulator.study.run import Settings, run
 from simulator.study.sweep import tidy
@@ -376,3 +379,31 @@ def test_runs_that_keep_no_requests_count_the_same_tokens():
 def vars_of(settings):
     """The fields of settings by name."""
     return {name: getattr(settings, name) for name in settings.__dataclass_fields__}
+
+
+def test_files_of_a_run_have_the_meters_of_requests(tmp_path):
+    kept = []
+    system = loads(CHATS)
+    results = run(system, Settings(**{**vars_of(QUICK), "keep": kept.append}))
+    store.write(tmp_path / "out", system, results, kept)
+    table = pd.read_parquet(tmp_path / "out" / "requests.parquet")
+    turns = table[table["workload"] == "messages.chats.turns"]
+    index = [each.workload for each in kept[0].requests].index("messages.chats.turns")
+    meters = kept[0].requests[index]
+    first = turns[turns["replication"] == 0]
+    assert len(first) == len(meters) > 50
+    for number, name in enumerate(meters.meters):
+        assert first[name].tolist() == meters.meter[:, number].tolist()
+    assert table[table["workload"] == "chats"]["first token"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("metric", "dimension"),
+    [
+        ("ttft_p95_s", "duration"), ("output_tokens_per_s", "rate"), ("cached_tokens", "fraction"),
+        ("running_mean", "count"), ("usage_per_hour", "money"), ("per_thousand_conversations", "money"),
+        ("ttft p95 < 500 ms", "duration"), ("goodput share(ttft 1 s) > 95 %", "fraction"),
+    ],
+)  # fmt: skip
+def test_what_metrics_of_a_sweep_are_drawn_in(metric, dimension):
+    assert plots._dimension_of(metric) == dimension
