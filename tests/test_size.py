@@ -38,7 +38,7 @@ workloads:
     conversation: {turns: 2, question: 50, answer: {exponential: 30}, think: {exponential: 1 s}}
 objectives: ["messages.chats.turns: ttft p95 < 50 ms"]
 """
-QUICK = Settings(engine="simpy", duration=20.0, replications=3, seed=3)
+QUICK = Settings(duration=20.0, replications=3, seed=3)
 
 
 @pytest.fixture
@@ -86,7 +86,8 @@ def test_the_trials_beyond_doubt_say_what_is_sure(model):
 
 
 def test_numbers_that_are_not_valid_are_left_out(model):
-    answer = size(model(CHATS), "gpus", settings=QUICK)
+    far = "  far: {gateway: {host: app, cpu: 1 ms, backends: {assistant: {}}}}\nservices:"
+    answer = size(model(CHATS.replace("services:", far)), "gpus", settings=QUICK)
     assert answer.field == "llms.assistant.gpus"
     numbers = [number for number, _, _ in answer.trials]
     assert all(number % 2 == 0 for number in numbers)
@@ -137,7 +138,7 @@ def test_fields_that_take_no_number(model, field, said):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (QUEUE, "--vary gpus: got a model with 0 LLMs, expected a model with an LLM"),
+        (QUEUE, "--vary gpus: got a model with 0 LLMs on GPUs of its own, expected a model with one"),
         (CHATS.replace("services:", "  other: {step_time: {overhead: 1 ms, weights: 1 ms, token: 1 us}, "
                        "kv_tokens: 2000}\nservices:"), "one of llms.assistant.gpus, llms.other.gpus"),
     ],
@@ -156,7 +157,7 @@ def test_no_objectives_no_size(model):
 
 def command(monkeypatch, capsys, *arguments):
     """Exit code and output of `tpsim capacity model.yaml ...`."""
-    quick = ["-d", "20s", "-r", "3", "--seed", "3", "-j", "1", "--engine", "simpy"]
+    quick = ["-d", "20s", "-r", "3", "--seed", "3", "-j", "1"]
     monkeypatch.setattr("sys.argv", ["tpsim", "capacity", "model.yaml", *arguments, *quick])
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as exit:
