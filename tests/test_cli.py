@@ -310,7 +310,10 @@ def test_json_of_run_keeps_its_contract(tpsim):
     assert set(data["resources"]["hosts.app.cpu"]) >= {"utilization", "queue_mean"}
     assert data["bottleneck"]["resource"] == "hosts.app.cpu"
     assert [set(each) >= {"name", "target", "value", "met"} for each in data["objectives"]] == [True, True]
-    assert set(data["cost"]) == {"per_hour", "per_million_requests"}
+    assert set(data["cost"]) == {
+        "per_hour", "per_million_requests", "usage_per_hour", "per_thousand_conversations",
+    }  # fmt: skip
+    assert (data["cost"]["usage_per_hour"]["value"], data["cost"]["per_thousand_conversations"]) == (0.0, None)
     assert data["cost"]["per_hour"] == pytest.approx(2.0)
     estimate = shoppers["throughput_per_s"]
     assert set(estimate) >= {"value", "low", "high", "n"}
@@ -320,7 +323,7 @@ def test_json_of_run_keeps_its_contract(tpsim):
 
 def test_json_of_the_other_verbs(tpsim):
     data = json.loads(tpsim(*VERBS["compare"], "--json").out)
-    assert set(data) >= {"first", "second", "differences", "utilization", "cost_difference_per_hour"}
+    assert set(data) >= {"first", "second", "differences", "utilization", "cost", "cost_difference_per_hour"}
     assert data["cost_difference_per_hour"] == pytest.approx(-0.4)
     data = json.loads(tpsim(*VERBS["capacity"], "--json").out)
     assert set(data) >= {"model", "reachable", "factor", "limit", "at_limit", "trials"}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from simulator import units
 from simulator.calibration.validate import Comparison, Validation, mean_absolute_percentage_error
 from simulator.errors import UsageError
+from simulator.model.objective import Objective
 from simulator.results.estimate import Estimate, scale_for
 from simulator.results.results import ComponentTime, Results, WorkloadResult
 
@@ -433,7 +434,13 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], tuple[str, ...]]) -> d
 
 
 def _dimension_of(metric: str) -> str:
-    """What a metric of a tidy table is measured in."""
+    """What a metric of a tidy table is measured in; an objective is a metric with its bound."""
+    if "<" in metric or ">" in metric:
+        return Objective.model_validate(metric).metric.dimension
+    if metric.startswith("per_") or metric.endswith("_per_hour"):
+        return "money"
+    if metric.endswith("_mean"):
+        return "count"
     if metric.endswith("_per_s"):
         return "rate"
     return "duration" if metric.endswith("_s") else "fraction"

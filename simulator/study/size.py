@@ -65,8 +65,9 @@ def size(
     """Double the number in a field of a model file until the objectives are met, then bisect.
 
     Numbers are multiples of `step` up to `most`; those that make the model invalid, as GPUs that do not make up whole
-    replicas, are left out. `gpus` is short for the field of that name of the model's only LLM. All trials have the same
-    seed. Raises InputError for a model, or a field, that is not valid, and UsageError without objectives.
+    replicas, are left out. `gpus` is short for the field of that name of the model's only LLM on GPUs of its own. All
+    trials have the same seed. Raises InputError for a model, or a field, that is not valid, and UsageError without
+    objectives, or where `gpus` could be those of several LLMs.
     """
     numbers = _Numbers(Path(model), field, overrides, objectives, step, most)
     search = _Search(numbers, settings or Settings(), tell)
@@ -170,8 +171,8 @@ def _field(document: Any, field: str) -> str:
         llms = document.get("llms") or {}
         names = [f"llms.{name}.gpus" for name, llm in llms.items() if not {"provider", "gateway"} & set(llm)]
         if len(names) != 1:
-            known = f"one of {', '.join(names)}" if names else "a model with an LLM on GPUs"
-            raise UsageError(f"--vary gpus: got a model with {len(names)} LLMs on GPUs, expected {known}")
+            known = f"one of {', '.join(names)}" if names else "a model with one"
+            raise UsageError(f"--vary gpus: got a model with {len(names)} LLMs on GPUs of its own, expected {known}")
         return names[0]
     try:
         assign(System, document, parse_path(path), 1)
@@ -212,7 +213,7 @@ class _Search:
         found = math.inf if good is None else good.value
         sure = [trial for trial in self.trials if trial.decided]
         failed = max((int(trial.value) for trial in sure if not trial.met and trial.value < found), default=0)
-        low = self.numbers.up_from(failed + 1)
+        low = self.numbers.up_from(failed + 1) if failed < max(trial.value for trial in self.trials) else None
         results = good or bad
         assert results is not None
         refusal = self.numbers.refusal(int(results.value)) if good is None else ""

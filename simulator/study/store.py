@@ -108,7 +108,7 @@ def _write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def requests_table(records: Sequence[Records]) -> pa.Table:
-    """One row per request; wait and service of each component (s) in columns, null where it has no such component."""
+    """One row per request; wait and service of each component (s) and meters in columns, null where it has none."""
     import pyarrow as pa
 
     tables = [pa.table(_request_columns(table, each.replication)) for each in records for table in each.requests]
@@ -125,6 +125,8 @@ def _request_columns(table: RequestTable, replication: int) -> dict[str, Any]:
     for index, component in enumerate(table.components):
         columns[f"{component} wait"] = table.wait[:, index]
         columns[f"{component} service"] = table.service[:, index]
+    for index, meter in enumerate(table.meters):
+        columns[meter] = table.meter[:, index]
     return columns
 
 
