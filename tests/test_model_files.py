@@ -22,7 +22,7 @@ from simulator.model.step import STEPS
 from simulator.model.system import System
 
 MODELS = Path(__file__).parent / "models"
-SHIPPED = sorted(set((Path(__file__).parent.parent / "models").glob("*.yaml")) - {(Path(__file__).parent.parent / "models") / "llms.yaml"})
+SHIPPED = sorted(path for path in (Path(__file__).parent.parent / "models").glob("*.yaml") if path.name != "llms.yaml")
 SMALL = """\
 hosts: {h: {cpu: 1}}
 services: {s: {host: h, operations: {o: [{compute: 1 ms}]}}}
