@@ -151,6 +151,8 @@ def test_every_verb_succeeds(tpsim, verb):
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", *QUICK, "-r", "1"], "at least two"),
         (["sweep", "shop.yaml"], "--vary"),
         (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "-o", "table.xls"], ".csv or .parquet"),
+        (["compare", "shop.yaml", "--to", "hosts.app.count=1", "--metric", "goodput"], "expected limits of latency"),
+        (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "--objective", "goodput > 3/s"], "expected limits of"),
         (["capacity", "shop.yaml", "--objective", "p99 <"], "expected an objective such as"),
         (["capacity", "shop.yaml", "--objective", "p99 < 5 GiB"], "duration"),
         (["capacity", "shop.yaml", "--objective", "nobody: p99 < 1 s", *QUICK], "no workload named 'nobody'"),
@@ -319,6 +321,20 @@ def test_json_of_run_keeps_its_contract(tpsim):
     assert set(estimate) >= {"value", "low", "high", "n"}
     assert estimate["low"] < estimate["value"] < estimate["high"]
     assert estimate["n"] == 3
+
+
+def test_goodput_is_compared_and_swept(tpsim):
+    median = json.loads(tpsim(*VERBS["run"], "--json").out)["workloads"]["shoppers"]["latency_s"]["p50"]["value"]
+    goodput = f"goodput(latency {median!r} s)"
+    data = json.loads(tpsim(*VERBS["compare"], "--metric", goodput, "--json").out)
+    [found] = [each for each in data["differences"]["shoppers"] if each["metric"].startswith("goodput")]
+    throughput = data["first"]["workloads"]["shoppers"]["throughput_per_s"]["value"]
+    assert found["first"]["value"] == pytest.approx(throughput / 2, rel=0.01)
+    rows = json.loads(tpsim(*VERBS["sweep"], "--objective", f"shoppers: {goodput} > 99%", "--json").out)["rows"]
+    shares = [row for row in rows if row["of"] == "objectives"]
+    assert len(shares) >= 2
+    assert all(row["metric"].startswith("shoppers: goodput share(latency") for row in shares)
+    assert all(0.0 < row["value"] < 1.0 for row in shares)
 
 
 def test_json_of_the_other_verbs(tpsim):
