@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import statistics
 import sys
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import simulator as sim
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "experiments" / "llm-serving"
 PROFILES = ROOT.parent / "shared" / "data" / "vllm_llmservingsim"
+STAGES = ROOT.parent / "shared" / "data" / "vllm_runs" / "stages.csv"
 TARGETS = {"ttft mean": 0.10, "tpot mean": 0.03, "e2e mean": 0.05, "e2e p90": 0.05, "tokens/s": 0.04}
+MEDIANS = {"tpot": 0.03, "e2e": 0.03, "ttft": 0.05}
 CPU_SECONDS = 1e-3
 GPUS = pytest.mark.parametrize("name", ["rtx-4090", "rtx-pro-6000"])
 
@@ -62,3 +65,31 @@ def test_coefficients_and_traces_are_those_of_the_profile_and_the_run(name, tmp_
     monkeypatch.setattr(prepare, "MODELS", tmp_path)
     prepare.write(run, PROFILES)
     assert (tmp_path / f"{name}.csv").read_text() == (ROOT / "models" / "llm" / f"{name}.csv").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not STAGES.is_file(), reason="the measured stages are not here")
+def test_load_sweeps_are_predicted_within_the_targets_and_overloads_are_called_so():
+    sweep = program("load_sweep")
+    found = sweep.study(sweep.stages(STAGES))
+    medians = {name: statistics.median(errors) for name, errors in found.errors().items()}
+    assert len(found.errors()["e2e"]) == 9
+    assert {name: medians[name] <= most for name, most in MEDIANS.items()} == dict.fromkeys(MEDIANS, True)
+    assert found.misjudged() == []
+    assert sum(stage.failed > 0 for stage, _ in found.predictions) == 3
+    with (STUDY / "load-sweep.csv").open(encoding="utf-8") as stream:
+        stated = {row["stage"]: row for row in csv.DictReader(stream)}
+    for stage, prediction in found.predictions:
+        row = stated[stage.name]
+        for name in MEDIANS:
+            assert float(row[f"{name}_error"]) == pytest.approx(prediction.error(stage, name), abs=1e-3)
+
+
+def test_the_load_sweep_model_is_the_first_of_the_studys_models():
+    system = sim.load(STUDY / "load-sweep.yaml")
+    sweep = program("load_sweep")
+    of = sweep.ARCHITECTURES["meta-llama/Llama-2-7b-hf"]
+    step = system.resources("llms")["llama"].engine().step
+    assert step.weights == pytest.approx(sweep.BYTES * of.parameters / sweep.BANDWIDTH, rel=1e-3)
+    assert step.token == pytest.approx(2.0 * of.parameters / sweep.PEAK, rel=1e-2)
+    assert step.generated == pytest.approx(of.kv_bytes / sweep.BANDWIDTH, rel=0.2)

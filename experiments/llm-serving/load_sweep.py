@@ -1,4 +1,4 @@
-"""Predict how vLLM serves three models on H100s at a constant rate, with three numbers of each fitted to two rates.
+"""Predict how vLLM serves three models on H100s at several rates, with three numbers of each fitted to two rates.
 
     python experiments/llm-serving/load_sweep.py stages.csv
 
@@ -71,6 +71,8 @@ class Way:
     """Attention beside a prompt costs as many times that of steps without."""
     counted: bool = False
     """Take the tokens that the load generator counted for those that were generated."""
+    even: bool = False
+    """Space the requests evenly."""
     together: bool = False
     """Fit all numbers to TPOT and TTFT at once, instead of the steps' to TPOT and then the front end to TTFT."""
 
@@ -80,6 +82,7 @@ OTHERS = {
     "per sequence": Way(third="sequence"),
     "mixed steps twice": Way(mixed=2.0),
     "counted tokens": Way(counted=True),
+    "even arrivals": Way(even=True),
     "fitted together": Way(together=True),
 }
 
@@ -175,6 +178,7 @@ def overrides(stage: Stage, numbers: Calibrated, way: Way) -> list[str]:
         f"{generate}.input={stage.prompt_tokens}",
         f"{generate}.output={stage.output_tokens}",
         f"workloads.generator.rate={stage.rate!r}/s",
+        f"workloads.generator.arrivals={'constant' if way.even else 'poisson'}",
     ]
 
 
@@ -220,7 +224,7 @@ def predict(stage: Stage, numbers: Calibrated, way: Way = SHIPPED, replications:
 def calibrated(measured: Sequence[Stage], way: Way = SHIPPED) -> Calibrated:
     """The three numbers with which the simulated stages have the measured TPOT and TTFT, as nearly as may be.
 
-    The front end changes no TPOT where arrivals are evenly spaced: it is what is missing of the mean TTFT.
+    The front end delays all requests by the same, so that it changes no TPOT: it is what is missing of the mean TTFT.
     """
     from scipy.optimize import least_squares
 
