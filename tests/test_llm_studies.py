@@ -85,7 +85,7 @@ def test_load_sweeps_are_predicted_within_the_targets_and_overloads_are_called_s
             assert float(row[f"{name}_error"]) == pytest.approx(prediction.error(stage, name), abs=1e-3)
 
 
-def test_the_load_sweep_model_is_the_first_of_the_studys_models():
+def test_the_load_sweep_model_has_the_rooflines_of_its_gpu():
     system = sim.load(STUDY / "load-sweep.yaml")
     sweep = program("load_sweep")
     of = sweep.ARCHITECTURES["meta-llama/Llama-2-7b-hf"]
