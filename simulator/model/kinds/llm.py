@@ -266,8 +266,10 @@ class GenerateStep(StepPart):
         earlier = builder.register()
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
         all_kept = self.retrieved is None and again == talk.history
+        # What follows passages is not found again: the last question and answer are computed in the next turn.
+        mean_again = mean_history if all_kept else max(mean_history - talk.mean_question - talk.mean_answer, 0.0)
         return Prompt(
-            tokens, output, mean + mean_history, mean_output, mean_history + self.system, talk.key,
+            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key,
             NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number,
             self.streamed,
         )  # fmt: skip
