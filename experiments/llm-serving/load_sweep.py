@@ -73,6 +73,8 @@ class Way:
     """Take the tokens that the load generator counted for those that were generated."""
     even: bool = False
     """Space the requests evenly."""
+    ahead: bool = True
+    """Steps are put together while the one before runs (`async_scheduling`)."""
     together: bool = False
     """Fit all numbers to TPOT and TTFT at once, instead of the steps' to TPOT and then the front end to TTFT."""
 
@@ -83,6 +85,7 @@ OTHERS = {
     "mixed steps twice": Way(mixed=2.0),
     "counted tokens": Way(counted=True),
     "even arrivals": Way(even=True),
+    "not ahead": Way(ahead=False),
     "fitted together": Way(together=True),
 }
 
@@ -173,6 +176,7 @@ def overrides(stage: Stage, numbers: Calibrated, way: Way) -> list[str]:
         *(f"llms.llama.step_time.{name}={value!r} s" for name, value in step.items()),
         f"llms.llama.step_time.floor={FLOOR}",
         f"llms.llama.kv_tokens={int(kept)}",
+        f"llms.llama.async_scheduling={str(way.ahead).lower()}",
         f"llms.llama.front_end={numbers.front_end!r} s",
         f"{generate}.key.uniform={stage.prompts}",
         f"{generate}.input={stage.prompt_tokens}",

@@ -96,6 +96,9 @@ class Llm(Resource):
     """Tokens of a block of memory; 16 in vLLM, 1 to 64 in others."""
     batching: Literal["continuous", "static"] = "continuous"
     """`static` waits until all of a batch have ended, as engines did before Orca (Yu et al., OSDI 2022)."""
+    async_scheduling: bool = False
+    """Put a step together while the one before runs, so that a prompt waits for one step more; vLLM's default since
+    0.14. The step's `overhead` is then what of the CPU's work is left between steps."""
     scheduling: Literal["fcfs", "priority"] = "fcfs"
     """Which of the waiting prompts comes next: the first to come, or that of the workload with the lowest number."""
     balancer: Policy = Policy.ROUND_ROBIN
@@ -167,6 +170,7 @@ class Llm(Resource):
             prefix_caching=self.prefix_caching,
             priority=self.scheduling == "priority",
             static=self.batching == "static",
+            ahead=self.async_scheduling,
         )
 
     def _roofline(self) -> StepTime:
