@@ -137,6 +137,8 @@ class Llm(Resource):
             raise ValueError(f"prefill: {self.prefill.gpus} gpus do not make whole replicas of {self.stage_gpus}")
         if self.prefill is not None and self.model is None:
             raise ValueError("prefill without a model, expected one that says how large keys and values are")
+        if self.kv_tokens is not None and self.kv_tokens // self.pipeline_parallel < self.block:
+            raise ValueError(f"kv_tokens: got {self.kv_tokens}, expected at least a block of {self.block} tokens")
         self.engine()
         return self
 
