@@ -159,7 +159,9 @@ MUCH = Renewal(Exponential(0.15))
 
 
 @both_sizes
-@pytest.mark.parametrize("options", [{}, {"static": True}, {"priority": True}, {"prefix_caching": False}], ids=repr)
+@pytest.mark.parametrize(
+    "options", [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}], ids=repr
+)
 @pytest.mark.parametrize("step", [STEP, EVEN_STEP], ids=["rough", "even"])
 def test_little_memory_preempts(options, step, sizes):
     hand = Serving()
@@ -170,6 +172,16 @@ def test_little_memory_preempts(options, step, sizes):
     assert found["preemptions"] > 5
     assert found["generated_tokens"] > 300
     assert found["computed_tokens"] > found["prompt_tokens"] - found["cached_tokens"]
+
+
+@both_sizes
+def test_who_comes_while_a_step_runs_waits_for_one_more_where_steps_are_planned_ahead(sizes):
+    hand = Serving()
+    place = hand.engine(StepTime(overhead=1.0, weights=0.0, token=0.0), blocks=30, ahead=True)
+    hand.served("w", Replay((0.0, 0.25, 1.0, 20.5)), [place], Served(prompt=Constant(3.0), output=Constant(4.0)))
+    table = check_program(hand.build(), 40.0, sizes=sizes).requests[0]
+    first = table.meter[np.argsort(table.number), table.meters.index("first")]
+    assert first.tolist() == [1.0, 3.0, 3.0, 21.5]
 
 
 @both_sizes
@@ -262,6 +274,7 @@ stations = st.fixed_dictionaries(
         "prefix_caching": st.booleans(),
         "priority": st.booleans(),
         "static": st.booleans(),
+        "ahead": st.booleans(),
     }
 )
 lengths = st.sampled_from([Constant(1.0), Constant(8.0), Uniform(0.0, 30.0), LogNormal(9.0, 1.0), Exponential(4.0)])

@@ -273,7 +273,8 @@ class TestMoreCapacity:
 
     def test_less_capacity_is_seen(self):
         found = compare(rich(), rich(overrides=("hosts.db.cpu.speed=0.5",)), Settings(replications=4), ["mean"])
-        assert all(mean.significant and mean.difference.value > 0 for (mean,) in found.differences.values())
+        means = [mean for name, (mean,) in found.differences.items() if not name.startswith("messages.")]
+        assert all(mean.significant and mean.difference.value > 0 for mean in means)
 
 
 OVERLOADED = {

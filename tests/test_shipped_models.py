@@ -15,7 +15,7 @@ import pytest
 import simulator as sim
 from simulator.program import instructions as ops
 from simulator.program.program import Program, Users
-from simulator.program.stations import Batch, Bucket, Sharing
+from simulator.program.stations import Batch, Bucket, Inference, Sharing
 from simulator.results.conservation import check
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -143,6 +143,10 @@ def quicker(program: Program) -> Program:
                 return dataclasses.replace(each, rate=2.0 * each.rate)
             case Batch():
                 return dataclasses.replace(each, base=half(each.base), linger=each.linger / 2.0)
+            case Inference():
+                coefficients = dataclasses.asdict(each.step)
+                seconds = {name: value / 2.0 for name, value in coefficients.items() if name != "floor"}
+                return dataclasses.replace(each, step=dataclasses.replace(each.step, **seconds))
             case _:
                 return each
 

@@ -174,18 +174,16 @@ class Gateway(Part):
 
 def gateway_problems(gateway: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
     """What is wrong with a gateway as written in view of the rest of the model."""
-    llms = document.get("llms")
-    known = {
-        "host": ("host", document.get("hosts"), [(("host",), gateway.get("host"))]),
-        "llms": ("LLM", llms, [(("backends", name), name) for name in _names(gateway.get("backends"))]),
-    }
-    limit = gateway.get("limit")
+    llms, limit = document.get("llms"), gateway.get("limit")
+    asked: list[tuple[str, Any, tuple[str | int, ...], Any]] = [
+        ("host", document.get("hosts"), ("host",), gateway.get("host")),
+        *(("LLM", llms, ("backends", name), name) for name in _names(gateway.get("backends"))),
+    ]
     if isinstance(limit, dict):
-        known["keys"] = ("key", document.get("keys") or {}, [(("limit", "key"), limit.get("key"))])
-    for kind, names, asked in known.values():
-        for place, name in asked:
-            if isinstance(name, str) and isinstance(names, dict) and name not in names:
-                yield ("gateway", *place), unknown(kind, name, names), name
+        asked.append(("key", document.get("keys") or {}, ("limit", "key"), limit.get("key")))
+    for kind, names, place, name in asked:
+        if isinstance(name, str) and isinstance(names, dict) and name not in names:
+            yield ("gateway", *place), unknown(kind, name, names), name
     for name in _names(gateway.get("backends")):
         if gateway in _gateways_behind(name, llms):
             yield ("gateway", "backends", name), f"{name!r} leads back to this gateway, expected another LLM", name

@@ -118,13 +118,16 @@ class ProviderEndpoint:
     kept: Place | None
 
     def generate(self, site: Site, prompt: Prompt) -> None:
-        """Its limits, its failures, the time to the first token and that of the others; then it is paid."""
+        """Its limits, its failures, its price, the time to the first token and that of the others.
+
+        What is asked for is paid, also where nobody waits for the answer any more.
+        """
         builder = site.builder
         self._limit(builder, prompt)
         self._fail(builder)
         cached = self._cached(builder, prompt)
-        self._answer(site, prompt, cached)
         self._pay(builder, prompt, cached)
+        self._answer(site, prompt, cached)
 
     def _limit(self, builder: Builder, prompt: Prompt) -> None:
         component = builder.component(f"{self.name}.limits")

@@ -71,6 +71,7 @@ class EngineSpec:
     prefix_caching: bool
     priority: bool
     static: bool
+    ahead: bool = False
 
     def lower(self, builder: Builder, resource: str) -> int:
         """Its station, after that of its memory."""
@@ -78,7 +79,7 @@ class EngineSpec:
         return builder.station(
             Inference(
                 resource, self.step, self.sequences, self.tokens, self.part, memory, self.block, self.prefix_caching,
-                self.priority, self.static,
+                self.priority, self.static, self.ahead,
             )
         )  # fmt: skip
 

@@ -218,7 +218,8 @@ class Inference:
     a prompt that begins with the same tokens has them already.
 
     `static` batching admits only when nothing runs. With `priority` the queue is served by it, and the sequences of
-    least priority lose their blocks first.
+    least priority lose their blocks first. Where the engine plans `ahead`, it puts a step together when the one before
+    begins, so that who comes while a step runs waits for one more.
     """
 
     resource: str
@@ -231,6 +232,7 @@ class Inference:
     prefix_caching: bool = True
     priority: bool = False
     static: bool = False
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,9 @@ class Llm(Resource):
     """Tokens of a block of memory; 16 in vLLM, 1 to 64 in others."""
     batching: Literal["continuous", "static"] = "continuous"
     """`static` waits until all of a batch have ended, as engines did before Orca (Yu et al., OSDI 2022)."""
+    async_scheduling: bool = False
+    """Put a step together while the one before runs, so that a prompt waits for one step more; vLLM's default since
+    0.14. The step's `overhead` is then what of the CPU's work is left between steps."""
     scheduling: Literal["fcfs", "priority"] = "fcfs"
     """Which of the waiting prompts comes next: the first to come, or that of the workload with the lowest number."""
     balancer: Policy = Policy.ROUND_ROBIN
@@ -186,6 +189,7 @@ class Llm(Resource):
             prefix_caching=self.prefix_caching,
             priority=self.scheduling == "priority",
             static=self.batching == "static",
+            ahead=self.async_scheduling,
         )
 
     def _roofline(self) -> StepTime:
@@ -293,8 +297,10 @@ class GenerateStep(StepPart):
         earlier = builder.register()
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
         all_kept = self.retrieved is None and again == talk.history
+        # What follows passages is not found again: the last question and answer are computed in the next turn.
+        mean_again = mean_history if all_kept else max(mean_history - talk.mean_question - talk.mean_answer, 0.0)
         return Prompt(
-            tokens, output, mean + mean_history, mean_output, mean_history + self.system, talk.key,
+            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key,
             NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number,
             self.streamed,
         )  # fmt: skip

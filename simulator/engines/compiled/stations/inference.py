@@ -153,8 +153,11 @@ def _preempt(w: Record, s: Record, n: Record, token: int) -> None:
 
 @compiled
 def _admit(w: Record, s: Record, n: Record, budget: int) -> None:
+    planned = n.ahead and s.busy
     while s.waiting and s.busy < n.sequences and budget:
         token = queue.head(w, s, False)
+        if planned and token_at(w.tokens, token).since > n.began:
+            return
         q = sequence_at(w.sequences, token)
         found, free = sequences.find(w, n, q)
         if blocks_for(n, q.known) - found > n.free - free:

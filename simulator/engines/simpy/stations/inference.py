@@ -156,8 +156,11 @@ class InferenceStation(Station):
 
     def _admit(self, now: float, budget: int) -> None:
         spec = self.spec
+        planned = spec.ahead and bool(self.running)
         while self.waiting and len(self.running) < spec.sequences and budget:
             sequence = self.sequences[self.queue.head()]
+            if planned and sequence.token.since > self.began:
+                return
             found = self.blocks.found(self._keys(sequence))
             if self._blocks_for(sequence.known) - len(found) > self.blocks.left(found):
                 return
