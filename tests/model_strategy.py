@@ -26,12 +26,17 @@ def maybe(strategy):
     return st.none() | strategy
 
 
+def without_nones_inside(value):
+    return without_nones(value) if isinstance(value, dict) else value
+
+
 def without_nones(mapping):
     return {key: value for key, value in mapping.items() if value is not None}
 
 
 constant_times = st.sampled_from([0.0, *EIGHTHS]).map(seconds)
 positive_times = st.sampled_from(EIGHTHS).map(seconds)
+constant_fractions = st.sampled_from([0.0, 1 / 1024, 1 / 128]).map(seconds)
 
 
 def drawn(quantity, means):
@@ -251,6 +256,103 @@ externals = st.fixed_dictionaries(
     {"latency": times},
     optional={"failures": st.sampled_from([0.0, 0.25, 1.0]), "concurrency": st.integers(1, 2)},
 )
+# Few tokens, steps of about an eighth of a second, and room for so few keys and values that sequences are preempted.
+tokens = st.one_of(
+    st.sampled_from([0, 1, 3, 8, 20]), st.sampled_from([{"uniform": {"low": 0, "high": 12}}, {"exponential": 5}])
+)
+step_times = st.fixed_dictionaries(
+    {"overhead": st.sampled_from(["0.0625 s", "0.125 s"]), "weights": st.just("0.0 s"), "token": constant_fractions},
+    optional={
+        "sequence": constant_fractions,
+        "chunk": constant_fractions,
+        "floor": st.sampled_from([0.0, 2.0, 8.0]),
+        "generated": constant_fractions,
+        "mixed": constant_fractions,
+        "mixed_sequence": constant_fractions,
+        "longest": constant_fractions,
+        "experts": constant_fractions,
+        "expert_share": st.sampled_from([0.0, 0.125, 1.0]),
+        "link": constant_fractions,
+        "link_token": constant_fractions,
+    },
+)
+serving = {
+    "replicas": st.sampled_from([1, 2, 2]),
+    "tensor_parallel": st.sampled_from([1, 2]),
+    "max_sequences": st.integers(1, 4),
+    "max_batched_tokens": st.sampled_from([4, 8, 64]),
+    "chunked_prefill": st.booleans(),
+    "prefix_caching": st.booleans(),
+    "batching": st.sampled_from(["continuous", "continuous", "static"]),
+    "scheduling": st.sampled_from(["fcfs", "priority"]),
+    "balancer": st.sampled_from(["round_robin", "random", "least_outstanding", "power_of_two"]),
+    "affinity": st.booleans(),
+    "front_end": times,
+}
+
+
+def with_gpus(spec):
+    """As many as the replicas take, for prompts apart as well."""
+    each = spec.get("tensor_parallel", 1) * spec.get("pipeline_parallel", 1)
+    apart = {"prefill": {**spec["prefill"], "gpus": each * spec["prefill"]["gpus"]}} if "prefill" in spec else {}
+    return (
+        {name: value for name, value in spec.items() if name != "replicas"}
+        | apart
+        | {"gpus": each * spec.get("replicas", 1)}
+    )
+
+
+own_llms = st.fixed_dictionaries(
+    {"step_time": step_times, "kv_tokens": st.sampled_from([8, 24, 40, 400]), "block": st.sampled_from([1, 4])},
+    optional={**serving, "pipeline_parallel": st.sampled_from([1, 2])},
+).map(with_gpus)
+# A tiny model with room for a fixed number of tokens, whose keys and values take their time over a link.
+tiny = {"parameters": 1e6, "layers": 1, "heads": 1, "kv_heads": 1, "head": 1}
+slow_gpu = {"memory": "10.0 GB", "memory_bandwidth": "1.0e+8 B/s", "teraflops": {"bf16": 1e-4}, "link": "1000.0 B/s"}
+split_llms = st.fixed_dictionaries(
+    {
+        "model": st.just(tiny),
+        "gpu": st.just(slow_gpu),
+        "kv_tokens": st.sampled_from([24, 40, 400]),
+        "block": st.just(4),
+        "prefill": st.fixed_dictionaries(
+            {"gpus": st.sampled_from([1, 2]), "link": st.sampled_from(["16.0 B/s", "400.0 B/s"])}
+        ),
+    },
+    optional=serving,
+).map(
+    lambda spec: {
+        **with_gpus(spec),
+        "efficiency": {"overhead": "0.0625 s", "layer": "0.0 s", "sequence": "0.0 s", "link_latency": "0.0 s"},
+    }
+)
+providers = st.fixed_dictionaries(
+    {"first_token": times},
+    optional={
+        "per_token": drawn(seconds, [1 / 64]) | st.just(seconds(1 / 32)),
+        "per_input_token": st.just(seconds(1 / 64)),
+        "failures": st.sampled_from([0.0, 0.25, 1.0]),
+        "requests_rate": st.sampled_from(["0.0625 /s", "1.0 /s"]),
+        "tokens_rate": st.sampled_from(["8.0 /s", "0.25 /s"]),
+        "when_limited": st.sampled_from(["reject", "wait"]),
+        "input_price": st.just(1.0),
+        "output_price": st.just(2.0),
+        "cached_price": st.just(0.5),
+        "cache_from": st.sampled_from([0, 4]),
+        "cache_step": st.sampled_from([1, 4]),
+        "cache_time": positive_times,
+    },
+)
+response_caches = st.fixed_dictionaries(
+    {"entries": st.integers(1, 4)},
+    optional={
+        "time_to_live": positive_times,
+        "similar": st.sampled_from([0.0, 0.25]),
+        "wrong": st.sampled_from([0.0, 0.5]),
+        "embedding": positive_times,
+    },
+)
+LLMS = ("own", "split", "hosted", "gate")
 rate_limits = st.fixed_dictionaries(
     {
         "rate": st.sampled_from(["2.0 /s", "8.0 /s"]),
@@ -316,28 +418,79 @@ def brokers(draw, operations, host_specs):
     return without_nones({**spec, "write": draw(maybe(sizes)) if "disk" in host_specs[host] else None})
 
 
+@st.composite
+def gateways(draw, host_specs, names):
+    """A gateway to some of the LLMs."""
+    backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0]))} for name in names}
+    routing = draw(st.sampled_from(["weighted", "round_robin", "least_outstanding", "affinity", "fallback"]))
+    host = draw(st.sampled_from(sorted(host_specs)))
+    spec = {"host": host, "cpu": draw(times), "backends": backends, "routing": routing}
+    if routing != "fallback" and draw(st.booleans()):
+        spec["fallback"] = names[-1:]
+    if host_specs[host].get("memory", {}).get("when_full") == "reject":
+        spec["memory"] = draw(service_memories)
+    limit = st.fixed_dictionaries(
+        {"key": st.just(KEY)}, optional={"requests": st.sampled_from(["0.5 /s", "0.0625 /s"])}
+    )
+    more = {
+        "replicas": st.integers(1, 2),
+        "workers": st.integers(1, 3),
+        "authentication": positive_times,
+        "concurrency_limit": bulkheads,
+        "cache": response_caches,
+        "limit": limit.map(lambda spec: {**spec, "tokens": "1.0 /s"}),
+    }
+    return {**spec, **draw(st.fixed_dictionaries({}, optional=more))}
+
+
+@st.composite
+def llms(draw, host_specs):
+    """LLMs of one's own, with and without prompts computed apart, of a provider, and a gateway to some of them."""
+    known = {"own": draw(own_llms), "split": draw(split_llms), "hosted": {"provider": draw(providers)}}
+    names = draw(st.lists(st.sampled_from(sorted(known)), min_size=1, max_size=2, unique=True))
+    return {**known, "gate": {"gateway": draw(gateways(host_specs, names))}}
+
+
+@st.composite
+def contexts(draw, later):
+    """How much of a conversation goes into a prompt; what is kept outside is kept by a later service."""
+    kinds = ["window", "summary", "both"] + (["store"] if later else [])
+    match draw(st.sampled_from(kinds)):
+        case "window":
+            return draw(st.sampled_from([0, 4, 20]))
+        case "store":
+            names = st.sampled_from([name for name, _ in later])
+            return {"store": {"fetch": draw(names), "save": draw(names)}, "window": draw(maybe(st.just(8)))}
+        case kind:
+            by = draw(maybe(st.sampled_from(LLMS)))
+            summary = without_nones({"above": draw(st.sampled_from([5, 20])), "to": 3, "by": by})
+            return {"summary": summary, "window": 8} if kind == "both" else {"summary": summary}
+
+
 class Surroundings:
     """What the steps of one service may use: names of operations of later services, its lock, equipment, brokers."""
 
-    def __init__(self, later, lock, equipment, processes, brokers=()):
+    def __init__(self, later, lock, equipment, processes, brokers=(), talks=False):
         self.later = later
         self.brokers = brokers
         self.lock = lock
         self.equipment = equipment
         self.processes = processes
+        self.talks = talks  # whether every prompt is one of a conversation
 
     def held(self):
         """Inside the service's lock it is not asked for again."""
-        return Surroundings(self.later, None, self.equipment, self.processes, self.brokers)
+        return Surroundings(self.later, None, self.equipment, self.processes, self.brokers, self.talks)
 
     def leaf(self):
         """Inside memory nothing else is asked for that others hold while they wait."""
-        return Surroundings([], None, self.equipment - {"memory"}, self.processes)
+        return Surroundings([], None, self.equipment - {"memory"}, self.processes, (), self.talks)
 
 
 def step_kinds(around, depth):
     """The kinds of step that may stand here, the simple ones twice."""
     simple = ["compute", "delay", "lookup", "fetch", "external", "fail", "pick", "forget", "query", "update"]
+    simple += ["generate", "generate", "generate"]
     if "disk" in around.equipment:
         simple += ["read", "write", "fsync"]
     if "nic" in around.equipment:
@@ -415,6 +568,21 @@ def step_of(draw, kind, around, depth=0):
             return without_nones({"fsync": draw(sizes), "volume": draw(maybe(st.just("v")))})
         case "transfer":
             return {"transfer": draw(sizes), "direction": draw(st.sampled_from(["out", "in"]))}
+        case "generate":
+            optional = {
+                "system": st.sampled_from([0, 5, 12]),
+                "retrieved": tokens,
+                "key": keys,
+                "context": contexts(around.later).map(without_nones_inside),
+                "streamed": st.booleans(),
+            }
+            lengths = {"input": draw(tokens), "output": draw(tokens)}
+            lengths = {name: value for name, value in lengths.items() if not (around.talks and draw(st.booleans()))}
+            return {
+                "generate": draw(st.sampled_from(LLMS)),
+                **lengths,
+                **draw(st.fixed_dictionaries({}, optional=optional)),
+            }
         case "use":
             return {"use": ROBOT, "demand": draw(times)}
         case "call":
@@ -474,7 +642,7 @@ replay_times = st.lists(st.integers(0, 48), min_size=1, max_size=20).map(
 
 
 @st.composite
-def workloads(draw, operations, kinds):
+def workloads(draw, operations, kinds, talks):
     chosen = draw(st.lists(st.sampled_from(operations), min_size=1, max_size=2, unique=True))
     target = {"operation": chosen[0]} if len(chosen) == 1 else {"mix": dict.fromkeys(chosen, 0.5)}
     more = st.fixed_dictionaries(
@@ -488,7 +656,19 @@ def workloads(draw, operations, kinds):
             "response": sizes,
         },
     )
+    if talks or draw(st.sampled_from([False, False, False, True])):
+        target["conversation"] = draw(conversations)
     return {**draw(arrival_sources(kinds)), **target, **draw(guards), **draw(codings), **draw(more)}
+
+
+conversations = st.fixed_dictionaries(
+    {
+        "turns": st.sampled_from([1, 2, 3, {"uniform": {"low": 0, "high": 4}}]),
+        "question": tokens,
+        "answer": tokens,
+    },
+    optional={"think": times},
+)
 
 
 ALL_SOURCES = ("replay", "replay", "users", "rate", "rate", "bursty", "profile")
@@ -566,6 +746,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
     With `controls` something may happen to the system, too: it may then never come to rest.
     """
     host_specs = {f"h{n}": draw(hosts) for n in range(draw(st.integers(1, 2)))}
+    talks = draw(st.sampled_from([False, False, True]))
     placed = [draw(st.sampled_from(sorted(host_specs))) for _ in range(draw(st.integers(1, 3)))]
     services, lock_specs, broker_specs, later = {}, {}, {}, []
     for number in reversed(range(len(placed))):
@@ -577,6 +758,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
             frozenset(host) & {"memory", "disk", "nic"},
             processes,
             sorted(broker_specs),
+            talks,
         )
         if around.lock:
             lock_specs[around.lock] = draw(locks)
@@ -601,6 +783,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
         "databases": {"d": draw(databases)},
         "locks": lock_specs,
         "externals": {"api": draw(externals)},
+        "llms": draw(llms(host_specs)),
         "brokers": broker_specs,
         "network": without_nones(
             {
@@ -608,9 +791,21 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
                 **{name: draw(times) for name in ("within_rack", "within_zone", "within_region", "between_regions")},
             }
         ),
-        "workloads": {f"w{n}": draw(workloads(names, sources)) for n in range(draw(st.integers(1, 3)))},
+        "workloads": {f"w{n}": draw(workloads(names, sources, talks)) for n in range(draw(st.integers(1, 3)))},
     }
     return draw(with_controls(model)) if controls and draw(st.booleans()) else model
+
+
+OF_MINUTES = ("requests_rate", "tokens_rate", "limit")
+"""Limits of language models, which let the requests of a minute through at once, however long anything takes."""
+
+
+def without_minutes(part):
+    """The model (or a part of it) without such limits."""
+    if isinstance(part, dict):
+        limits = OF_MINUTES if "first_token" in part or "backends" in part else ()
+        return {key: without_minutes(value) for key, value in part.items() if key not in limits}
+    return [without_minutes(value) for value in part] if isinstance(part, list) else part
 
 
 QUANTITY = re.compile(r"([\d.e+-]+) (s|/s|B/s)")
@@ -620,6 +815,8 @@ def slowed(part, factor=2.0):
     """The model (or a part of it) with all durations `factor` times as long, and all rates as much lower."""
     if isinstance(part, dict):
         turned = {"rpm": round(part["rpm"] / factor)} if "rpm" in part else {}  # of no unit
+        if "teraflops" in part:
+            turned["teraflops"] = {precision: rate / factor for precision, rate in part["teraflops"].items()}
         return {key: slowed(value, factor) for key, value in part.items()} | turned
     if isinstance(part, list):
         return [slowed(value, factor) for value in part]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from model_strategy import ROBOT, models, slowed
+from model_strategy import ROBOT, models, slowed, without_minutes
 
 from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
@@ -244,14 +244,18 @@ def test_unrelated_part_changes_nobody_elses_requests_at_length(model, seed, fir
 
 
 TIMES = {"arrival", "end", "wait", "service"}
+TIME_METERS = {"first token", "decode time", "longest gap"}
 
 
 def check_scaling(model, seed):
+    model = without_minutes(model)
     for table, slow in zip(
         records_of(model, seed).requests, records_of(slowed(model), seed, 2 * DURATION).requests, strict=True
     ):
         for name, values in table.columns().items():
             expected = 2 * values if name in TIMES else values
+            if name == "meter":
+                expected = values * [2.0 if meter in TIME_METERS else 1.0 for meter in table.meters]
             assert np.array_equal(slow.columns()[name], expected, equal_nan=True), (table.workload, name)
 
 
