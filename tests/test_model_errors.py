@@ -104,7 +104,16 @@ def test_bad_model_is_reported_at_its_place_with_what_was_expected(old, new, exp
 
 
 def test_every_golden_message_says_what_was_expected_or_meant():
-    said = ("expected", "did you mean", "write GB", "stands here a second time", "never closed", "stands for nothing")
+    said = (
+        "expected",
+        "did you mean",
+        "write GB",
+        "stands here a second time",
+        "never closed",
+        "stands for nothing",
+        "it fits on",
+        "known: none",
+    )
     for _, new, expected in golden():
         for line in expected:
             assert re.match(r"shop\.yaml:\d+:\d+: ", line)

@@ -10,7 +10,7 @@ from llm_program import USD, Study, Talk
 from pydantic import ValidationError
 
 from simulator import cli
-from simulator.errors import UsageError
+from simulator.errors import InputError, UsageError
 from simulator.model.files import loads
 from simulator.model.objective import Objective, parse_metric
 from simulator.records import INFERENCE_FIELDS, STATION_FIELDS
@@ -272,10 +272,13 @@ def test_tokens_of_who_has_none_are_an_error(study, metric, said):
 def test_a_model_without_llms_is_told_before_it_is_simulated():
     text = CHATS[: CHATS.index("llms:")] + (
         "services: {web: {host: app, operations: {get: [{compute: 1 ms}]}}}\n"
-        "workloads: {users: {rate: 1/s, operation: web.get}}\nobjectives: ['ttft p95 < 1 s']\n"
+        "workloads: {users: {rate: 1/s, operation: web.get}}\n"
     )
+    with pytest.raises(InputError, match=r"model:6:14: objectives.0: the load comes to no streamed generate step"):
+        loads(text + "objectives: ['ttft p95 < 1 s']\n")
+    system = loads(text).model_copy(update={"objectives": [Objective.model_validate("ttft p95 < 1 s")]})
     with pytest.raises(UsageError, match="ttft p95: expected a workload that streams tokens"):
-        run(loads(text), Settings(engine="nothing would run"))
+        run(system, Settings(engine="nothing would run"))
 
 
 def test_prompts_computed_apart_count_once():

@@ -526,6 +526,12 @@ class _Path:
         return values
 
 
+def _mean_tokens(engine: Inference, instruction: ops.Generate) -> tuple[float, float, float]:
+    """Mean tokens of a prompt, of what is cached of it, and of the answer; of prompt and answer one at least."""
+    cached = instruction.mean_cached if engine.prefix_caching else 0.0
+    return max(instruction.mean_prompt, 1.0), cached, max(instruction.mean_output, 1.0)
+
+
 def _add(totals: dict[_Target, float], target: _Target, amount: float) -> None:
     totals[target] = totals.get(target, 0.0) + amount
 
@@ -637,8 +643,7 @@ class _Reading:
     def _generate(self, instruction: ops.Generate, pc: int) -> _Step:
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
-        means = instruction.mean_prompt, instruction.mean_cached if engine.prefix_caching else 0.0
-        time = time_alone(engine, *means, instruction.mean_output)
+        time = time_alone(engine, *_mean_tokens(engine, instruction))
         return _Step(time, ((pc + 1, 1.0),))
 
     def generation(self, instruction: ops.Generate) -> float:
@@ -646,9 +651,7 @@ class _Reading:
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
         blocks = capacity_of(self.program.stations[engine.memory])
-        cached = instruction.mean_cached if engine.prefix_caching else 0.0
-        most = sequences_per_second(engine, blocks, instruction.mean_prompt, cached, instruction.mean_output)
-        return engine.sequences / most
+        return engine.sequences / sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction))
 
     def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> _Step:
         return _Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))

@@ -238,21 +238,16 @@ def _unknown_in_step(
     place: Place, step: dict[Any, Any], operations: dict[str, Any], names: dict[str, dict[str, None] | None]
 ) -> Iterator[Finding]:
     kind = _kind(step)
-    for field in kind.targets:
-        target = step.get(field)
-        if (
-            isinstance(target, str)
-            and target not in operations
-            and not (field in kind.references and "." not in target)
-        ):
-            yield (*place, field), unknown("operation", target, operations), target
-    for field, section in kind.references.items():
-        name = step.get(field)
+    for where, target in kind.operations(step):
+        is_resource = where[0] in kind.references and "." not in str(target)
+        if isinstance(target, str) and target not in operations and not is_resource:
+            yield (*place, *where), unknown("operation", target, operations), target
+    for where, section, name in kind.resources(step):
         known = names[section]
-        if field in kind.targets and isinstance(name, str) and "." in name:
+        if where[0] in kind.targets and isinstance(name, str) and "." in name:
             continue
         if isinstance(name, str) and known is not None and name not in known:
-            yield (*place, field), unknown(RESOURCES[section].noun, name, known), name
+            yield (*place, *where), unknown(RESOURCES[section].noun, name, known), name
 
 
 def _equipment(document: dict[Any, Any], service: str) -> tuple[str, set[str]] | None:
@@ -318,27 +313,26 @@ def calls_of(document: dict[Any, Any]) -> Calls:
     operations = _operations(document)
     return {
         operation: [
-            ((*here, verb), called)
+            ((*here, *where), called)
             for here, step in all_steps(document, operation)
-            for verb, called in _called(document, step)
+            for where, called in _called(document, step)
             if called in operations
         ]
         for operation in operations
     }
 
 
-def _called(document: dict[Any, Any], step: dict[Any, Any]) -> Iterator[tuple[str, str]]:
+def _called(document: dict[Any, Any], step: dict[Any, Any]) -> Iterator[tuple[Place, str]]:
     """The operations that a step starts, itself or by way of a resource, with the field that says so."""
     kind = _kind(step)
-    for verb in kind.targets:
-        if isinstance(step.get(verb), str):
-            yield verb, step[verb]
-    for verb, section in kind.references.items():
-        name = step.get(verb)
+    for where, called in kind.operations(step):
+        if isinstance(called, str):
+            yield where, called
+    for where, section, name in kind.resources(step):
         spec = _mapping(_mapping(document.get(section)).get(name)) if isinstance(name, str) else {}
         for _, called in RESOURCES[section].operations(spec):
             if isinstance(called, str):
-                yield verb, called
+                yield where, called
 
 
 def _circles(calls: Calls) -> Iterator[Finding]:

@@ -14,7 +14,9 @@ the tool and its answer's tokens in `retrieved`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import model_validator
 
 from simulator.distributions import Constant
 from simulator.model.part import Count, Factor, Part, WholeNumber
@@ -39,6 +41,12 @@ class Summary(Part):
     """Tokens of the summary."""
     by: str | None = None
     """Name of the LLM that writes it; the one that answers where left out."""
+
+    @model_validator(mode="after")
+    def _is_shorter(self) -> Self:
+        if self.to >= self.above:
+            raise ValueError(f"to: got {self.to} tokens, expected fewer than the {self.above} from which it is written")
+        return self
 
 
 class ContextStore(Part):

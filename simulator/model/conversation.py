@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from pydantic import model_validator
 
 from simulator.model.distribution import CountDistribution, DurationDistribution
 from simulator.model.part import Part
@@ -57,6 +59,12 @@ class Conversation(Part):
     """Tokens that a user writes in a turn."""
     answer: CountDistribution
     """Tokens that are generated for the user in a turn."""
+
+    @model_validator(mode="after")
+    def _has_turns(self) -> Self:
+        if self.turns.distribution().mean <= 0.0:
+            raise ValueError("turns: got 0 of them, expected at least one turn on average")
+        return self
 
     def mean_history(self) -> float:
         """Mean tokens that have been said before a turn, over all turns: E[T(T - 1)] / (2 E[T]) earlier ones."""

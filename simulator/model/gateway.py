@@ -74,6 +74,12 @@ class TokenLimit(Part):
     tokens: PositiveRate | None = None
     """Tokens of prompts and answers of each key, such as `100k TPM`."""
 
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.requests is None and self.tokens is None:
+            raise ValueError("got neither requests nor tokens, expected one of them or both")
+        return self
+
 
 class ResponseCache(Part):
     """Answers that are kept: of the same prompt (`key` of the generate step), or of one that means nearly the same.
@@ -130,7 +136,9 @@ class Gateway(Part):
             if name not in self.backends:
                 raise ValueError(f"fallback: got {name!r}, expected one of the backends {', '.join(self.backends)}")
         if self.routing == "fallback" and self.fallback:
-            raise ValueError("got a list of fallbacks with routing: fallback, which has all backends in order")
+            raise ValueError(
+                "got a list of fallbacks with routing: fallback, expected none: it has all backends in order"
+            )
         return self
 
     def lower(self, lowering: Lowering, name: str) -> GatewayEndpoint:

@@ -116,7 +116,7 @@ def _flops(gpu: Gpu, precision: Precision) -> float:
     for each in usable:
         if each in gpu.teraflops:
             return gpu.teraflops[each] * 1e12
-    raise ValueError(f"{gpu.name} has no teraflops of {' or '.join(usable)}, which the time of a step depends on")
+    raise ValueError(f"{gpu.name} has no teraflops of {' or '.join(usable)}, expected them for the time of a step")
 
 
 def _exchange(model: LanguageModel, gpu: Gpu, gpus: int, efficiency: Efficiency) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def _exchange(model: LanguageModel, gpu: Gpu, gpus: int, efficiency: Efficiency)
     if gpus == 1:
         return 0.0, 0.0
     if gpu.link is None:
-        raise ValueError(f"{gpu.name} has no link, which the time of a step on {gpus} of them depends on")
+        raise ValueError(f"{gpu.name} has no link, expected one for the time of a step on {gpus} of them")
     volume = 2.0 * (gpus - 1) / gpus * model.width * BYTES["bf16"]
     exchanges = 2.0 * model.layers
     return exchanges * efficiency.link_latency, exchanges * volume / (gpu.link * efficiency.link_bandwidth)

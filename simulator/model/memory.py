@@ -1,6 +1,6 @@
 """Memory: bytes that requests hold, and the bandwidth at which cores move them.
 
-Lowers to one pool per host instance, less what services hold for good, and where the bandwidth is given to a sharing
+Lowers to one pool per host instance, less what programs hold for good, and where the bandwidth is given to a sharing
 station: so many bytes a second for all cores together, in equal parts, as a memory bus serves them.
 
 A service says what it holds in its `memory`: `base` for each replica for good, `per_connection` for each request from
@@ -13,11 +13,13 @@ nothing for a request to be served with. `when_full: reject`, or time-outs, keep
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from simulator.distributions import Constant
 from simulator.model.distribution import SizeDistribution
 from simulator.model.part import Bandwidth, Part, PositiveSize, Size
+from simulator.model.resource import RESOURCES
 from simulator.program.builder import Builder
 from simulator.program.stations import Pool, Sharing
 
@@ -84,27 +86,46 @@ class ServiceMemory(Part):
 NO_MEMORY = ServiceMemory()
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A program that holds memory of a host, and where the model says so."""
+
+    place: tuple[str, ...]
+    host: str
+    memory: ServiceMemory
+    replicas: int | None
+    scaled_to: int | None = None
+
+
+def _holders(system: System) -> Iterator[Holder]:
+    for name, service in system.services.items():
+        if service.memory is not None:
+            most = service.scaling.most if service.scaling else None
+            yield Holder(("services", name, "memory"), service.host, service.memory, service.replicas, most)
+    for section in RESOURCES:
+        for name, resource in system.resources(section).items():
+            held = resource.held_memory()
+            if held is not None and held[2] is not None:
+                yield Holder((section, name, *held[0]), held[1], held[2], held[3])
+
+
 def held_for_good(system: System, host: str) -> list[float]:
-    """Bytes that services hold for good on each instance of a host that there may be."""
+    """Bytes that programs hold for good on each instance of a host that there may be."""
     held = [0.0] * system.most_instances(host)
-    for service in system.services.values():
-        if service.host == host and service.memory is not None:
-            instances = len(held) if service.scaling else system.hosts[host].count
-            replicas = service.scaling.most if service.scaling else service.replicas or instances
-            for replica in range(replicas):
-                held[replica % instances] += service.memory.base
+    for holder in _holders(system):
+        if holder.host == host:
+            instances = len(held) if holder.scaled_to else system.hosts[host].count
+            for replica in range(holder.scaled_to or holder.replicas or instances):
+                held[replica % instances] += holder.memory.base
     return held
 
 
 def memory_problems(system: System) -> Iterator[tuple[tuple[str | int, ...], str, Any]]:
-    """Services that hold memory where there is none, or more than there is."""
-    for name, service in system.services.items():
-        if service.memory is None:
-            continue
-        memory = system.hosts[service.host].memory
-        place = ("services", name, "memory")
+    """Programs that hold memory where there is none, or more than there is."""
+    for holder in _holders(system):
+        memory = system.hosts[holder.host].memory
         if memory is None:
-            yield place, f"host {service.host!r} has no memory, expected one (hosts.{service.host}.memory)", None
-        elif max(held_for_good(system, service.host)) >= memory.size:
-            message = f"services hold all memory of a host {service.host!r} for good, expected less than its size"
-            yield (*place, "base"), message, None
+            yield holder.place, f"host {holder.host!r} has no memory, expected one (hosts.{holder.host}.memory)", None
+        elif max(held_for_good(system, holder.host)) >= memory.size:
+            message = f"services hold all memory of a host {holder.host!r} for good, expected less than its size"
+            yield (*holder.place, "base"), message, None

@@ -17,6 +17,7 @@ from simulator.model.part import Part
 if TYPE_CHECKING:
     from simulator.model.host import Host
     from simulator.model.lowering import Lowering
+    from simulator.model.memory import ServiceMemory
 
 Finding = tuple[tuple[str | int, ...], str, Any]
 """Where in a resource something is wrong, what, and what stands there."""
@@ -60,6 +61,11 @@ class Resource(Part):
     def cost_per_hour(self) -> float:
         """Price, in USD an hour; 0 where it has none."""
         return 0.0
+
+    def held_memory(self) -> tuple[tuple[str, ...], str, ServiceMemory | None, int | None] | None:
+        """What it holds of a host's memory: the field that says so, the host, what, and how many replicas do (one each
+        instance where None)."""
+        return None
 
     @classmethod
     def host_needs(cls, spec: dict[Any, Any]) -> Iterator[tuple[str, str, int]]:

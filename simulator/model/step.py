@@ -51,6 +51,18 @@ class StepPart(Part):
             yield (field,), step.get(field)
 
     @classmethod
+    def operations(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
+        """The operations that a step as written names, with where they stand in it."""
+        for field in cls.targets:
+            yield (field,), step.get(field)
+
+    @classmethod
+    def resources(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, str, Any]]:
+        """The resources that a step as written names: where they stand in it, their section, and the name."""
+        for field, section in cls.references.items():
+            yield (field,), section, step.get(field)
+
+    @classmethod
     def streams(cls, step: dict[Any, Any], document: dict[Any, Any]) -> Iterator[str]:
         """Names under which results can be asked for the messages that a step, as written, publishes."""
         yield from ()

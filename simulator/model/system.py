@@ -19,6 +19,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from simulator.model.checks import reference_problems
 from simulator.model.host import Host
+from simulator.model.llm_checks import llm_problems
 from simulator.model.measurement import Measurements
 from simulator.model.memory import memory_problems
 from simulator.model.network import Network
@@ -127,7 +128,8 @@ class System(StackOfResources):
             ]
             raise ValidationError.from_exception_data(cls.__name__, [*fields, *references]) from None
         if not references:
-            references = [_problem(*each) for each in (*memory_problems(system), *replay_problems(system, document))]
+            found = (*memory_problems(system), *replay_problems(system, document), *llm_problems(system, document))
+            references = [_problem(*each) for each in found]
         if references:
             raise ValidationError.from_exception_data(cls.__name__, references)
         return system

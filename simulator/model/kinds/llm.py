@@ -21,7 +21,6 @@ from zlib import crc32
 
 from pydantic import model_validator
 
-from simulator.errors import InputError, Problem
 from simulator.model.context import RESEND, Context
 from simulator.model.conversation import Talk
 from simulator.model.distribution import CountDistribution, DurationDistribution
@@ -30,12 +29,13 @@ from simulator.model.gpu import Gpu, Precision
 from simulator.model.keys import KeyUse
 from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kept_precision, kv_tokens, step_time
+from simulator.model.memory import ServiceMemory
 from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
 from simulator.model.prompt import Endpoint, Prompt
 from simulator.model.provider import Provider
 from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
-from simulator.model.step import StepPart
+from simulator.model.step import Place, StepPart
 from simulator.model.step_coefficients import StepCoefficients
 from simulator.program.instructions import NO_REGISTER, Calculate, DrawInto
 from simulator.program.instructions import Arithmetic as Do
@@ -134,16 +134,27 @@ class Llm(Resource):
             )
         if self.gpus % self.stage_gpus:
             raise ValueError(
-                f"{self.gpus} gpus do not make whole replicas of {self.stage_gpus} (tensor times pipeline parallel)"
+                f"{self.gpus} gpus do not make whole replicas, expected a multiple of {self.stage_gpus} (tensor times "
+                "pipeline parallel)"
             )
         if self.prefill is not None and self.prefill.gpus % self.stage_gpus:
-            raise ValueError(f"prefill: {self.prefill.gpus} gpus do not make whole replicas of {self.stage_gpus}")
+            raise ValueError(
+                f"prefill: {self.prefill.gpus} gpus do not make whole replicas, expected a multiple of "
+                f"{self.stage_gpus}"
+            )
         if self.prefill is not None and self.model is None:
             raise ValueError("prefill without a model, expected one that says how large keys and values are")
-        if self.kv_tokens is not None and self.kv_tokens // self.pipeline_parallel < self.block:
-            raise ValueError(f"kv_tokens: got {self.kv_tokens}, expected at least a block of {self.block} tokens")
-        self.engine()
+        if self.balancer is Policy.WEIGHTED:
+            raise ValueError("balancer: got weighted, expected another one: replicas are equal")
+        self._check_room(self.engine())
         return self
+
+    def _check_room(self, engine: EngineSpec) -> None:
+        if engine.kv_tokens < self.block:
+            stages = f", each of {self.pipeline_parallel} stages" if self.pipeline_parallel > 1 else ""
+            raise ValueError(
+                f"got room for {engine.kv_tokens} kv_tokens{stages}, expected at least the {self.block} of a block"
+            )
 
     @classmethod
     def problems(cls, resource: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
@@ -162,6 +173,12 @@ class Llm(Resource):
         """Price of its GPUs, in USD an hour; 0 where it is not known."""
         count = self.gpus + (self.prefill.gpus if self.prefill else 0)
         return count * (self.gpu.price or 0.0) if self.gpu is not None else 0.0
+
+    def held_memory(self) -> tuple[Place, str, ServiceMemory | None, int | None] | None:
+        """What a gateway holds of its host's memory."""
+        if self.gateway is None:
+            return None
+        return ("gateway", "memory"), self.gateway.host, self.gateway.memory, self.gateway.replicas
 
     def engine(self) -> EngineSpec:
         """An engine; raises ValueError where the model does not fit."""
@@ -237,6 +254,19 @@ class GenerateStep(StepPart):
     streamed: bool = True
     """Whether a user reads along, so that the time to the first token is the user's."""
 
+    @classmethod
+    def operations(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
+        """Those that keep the conversation."""
+        store = _inside(step, "context", "store")
+        for field in ("fetch", "save"):
+            yield ("context", "store", field), store.get(field)
+
+    @classmethod
+    def resources(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, str, Any]]:
+        """The LLM, the key, and the LLM that writes summaries."""
+        yield from super().resources(step)
+        yield ("context", "summary", "by"), "llms", _inside(step, "context", "summary").get("by")
+
     def lower(self, site: Site) -> None:
         """Registers with the prompt's tokens, its generation, and in a conversation what is remembered of it."""
         talk = site.lowering.talk
@@ -249,9 +279,8 @@ class GenerateStep(StepPart):
 
     def _alone(self, site: Site) -> Prompt:
         """A prompt that no conversation has led to."""
-        if self.input is None or self.output is None:
-            missing = "input" if self.input is None else "output"
-            raise InputError([_problem(site, f"a generate step outside of a conversation, expected its {missing}")])
+        assert self.input is not None
+        assert self.output is not None
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
         tokens, mean = self._tokens(site, None)
         output, mean_output = self._drawn(site, self.output, "output")
@@ -308,5 +337,9 @@ class GenerateStep(StepPart):
         return register, float(builder.bound(count.distribution()).mean)
 
 
-def _problem(site: Site, text: str) -> Problem:
-    return Problem(site.lowering.system.name, 0, 0, f"services.{site.deployment.name}", text)
+def _inside(step: dict[Any, Any], *path: str) -> dict[Any, Any]:
+    """A mapping in a step as written; an empty one where there is something else."""
+    found: Any = step
+    for field in path:
+        found = found.get(field) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
