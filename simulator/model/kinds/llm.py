@@ -174,7 +174,7 @@ class Llm(Resource):
         count = self.gpus + (self.prefill.gpus if self.prefill else 0)
         return count * (self.gpu.price or 0.0) if self.gpu is not None else 0.0
 
-    def held_memory(self) -> tuple[Place, str, ServiceMemory | None, int | None] | None:
+    def held_memory(self) -> tuple[tuple[str, ...], str, ServiceMemory | None, int | None] | None:
         """What a gateway holds of its host's memory."""
         if self.gateway is None:
             return None
