@@ -32,12 +32,13 @@ from simulator.program.instructions import (
     Scope,
 )
 from simulator.program.program import DOES_NOT_FIT
-from simulator.program.stations import Inference, Pool
+from simulator.program.stations import Eviction, Inference, Pool
 from simulator.program.step_time import StepTime
 from simulator.records import COMPLETED, INFERENCE_FIELDS
 from simulator.results.conservation import check
 
 FIELD = {name: number for number, name in enumerate(INFERENCE_FIELDS)}
+LFU = {"eviction": Eviction.LFU}
 STEP = StepTime(
     overhead=0.01, weights=0.02, token=0.003, sequence=0.001, chunk=0.0001, floor=3.0, generated=0.0002, mixed=0.0004,
     longest=0.0003, link=0.001, link_token=0.0001,
@@ -160,7 +161,7 @@ MUCH = Renewal(Exponential(0.15))
 
 @both_sizes
 @pytest.mark.parametrize(
-    "options", [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}], ids=repr
+    "options", [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}, LFU], ids=repr
 )
 @pytest.mark.parametrize("step", [STEP, EVEN_STEP], ids=["rough", "even"])
 def test_little_memory_preempts(options, step, sizes):
@@ -275,6 +276,7 @@ stations = st.fixed_dictionaries(
         "priority": st.booleans(),
         "static": st.booleans(),
         "ahead": st.booleans(),
+        "eviction": st.sampled_from([Eviction.LRU, Eviction.LFU]),
     }
 )
 lengths = st.sampled_from([Constant(1.0), Constant(8.0), Uniform(0.0, 30.0), LogNormal(9.0, 1.0), Exponential(4.0)])
@@ -339,9 +341,11 @@ def check_blocks(station):
         for block in sequence.blocks:
             used[block] += 1
     assert used == blocks.users
-    assert {block for block, users in enumerate(used) if not users} == set(blocks.free)
+    assert {block for block, users in enumerate(used) if not users} == {
+        block for level in blocks.free for block in level
+    }
     assert {key: block for block, key in blocks.keys.items()} == blocks.kept
-    assert station.memory.used == len(used) - len(blocks.free)
+    assert station.memory.used == len(used) - blocks.free_count
     assert station.busy == len(station.running) <= station.spec.sequences
     assert station.busy + station.waiting == len(station.sequences)
     assert sum(sequence.part for sequence in station.stepped) <= station.spec.tokens

@@ -31,7 +31,7 @@ from simulator.program.instructions import (
     Work,
 )
 from simulator.program.program import Balancer, Policy
-from simulator.program.stations import Inference, Pool, Sharing
+from simulator.program.stations import Eviction, Inference, Pool, Sharing
 from simulator.program.step_time import StepTime
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class EngineSpec:
     priority: bool
     static: bool
     ahead: bool = False
+    eviction: Eviction = Eviction.LRU
 
     def lower(self, builder: Builder, resource: str) -> int:
         """Its station, after that of its memory."""
@@ -79,7 +80,7 @@ class EngineSpec:
         return builder.station(
             Inference(
                 resource, self.step, self.sequences, self.tokens, self.part, memory, self.block, self.prefix_caching,
-                self.priority, self.static, self.ahead,
+                self.priority, self.static, self.ahead, self.eviction,
             )
         )  # fmt: skip
 

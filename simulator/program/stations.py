@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from simulator.program.step_time import StepTime
 
+MOST_USES = 63
+"""Uses of a block that are told apart where the frequency of use decides."""
 GOLDEN_RATIO = 0.6180339887498949  # its multiples' fractions lie evenly between 0 and 1, however many
 
 
@@ -214,8 +216,8 @@ class Inference:
     The keys and values of a sequence's tokens take blocks of `block` tokens from the pool number `memory`. A waiting
     sequence is admitted where its prompt fits. A sequence that finds no block free takes the blocks of the one that
     was admitted last, which waits again at the head of the queue and computes everything anew. With `prefix_caching`
-    blocks that are full keep what they hold when they come free, until they are needed, the least recently used first;
-    a prompt that begins with the same tokens has them already.
+    blocks that are full keep what they hold when they come free, until they are needed: the least recently used first,
+    or with LFU those that were found again least often. A prompt that begins with the same tokens has them already.
 
     `static` batching admits only when nothing runs. With `priority` the queue is served by it, and the sequences of
     least priority lose their blocks first. Where the engine plans `ahead`, it puts a step together when the one before
@@ -233,6 +235,7 @@ class Inference:
     priority: bool = False
     static: bool = False
     ahead: bool = False
+    eviction: Eviction = Eviction.LRU
 
 
 @dataclass(frozen=True, slots=True)

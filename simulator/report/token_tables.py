@@ -39,6 +39,8 @@ def token_table(name: str, tokens: TokensResult, stable: bool, confidence: float
             row(f"{llm} output", usage.output_per_s, "rate")
         if usage.usd_per_hour is not None:
             row(f"{llm} price", usage.usd_per_hour, "price")
+    for gateway, rate in tokens.wrong_per_s.items():
+        row(f"{gateway} wrong answers", rate, "rate")
     return table
 
 

@@ -48,7 +48,8 @@ class TokensResult:
     `ttft_s` is the time from a request's arrival to the first token of its last streamed call, `tpot_s` the mean time
     per token after that, request by request, `itl_s` that over all tokens, and `longest_gap_s` the longest time between
     two tokens of a request. They are None where nothing is streamed, or the backlog grows without end. `input_per_s`,
-    `output_per_s` and the share `cached` of the input tokens sum up `usage`, which is by LLM.
+    `output_per_s` and the share `cached` of the input tokens sum up `usage`, which is by LLM. `wrong_per_s` has those
+    answers of gateways' semantic caches that are wrong, by gateway.
     """
 
     ttft_s: Mapping[str, Estimate] | None
@@ -59,6 +60,7 @@ class TokensResult:
     output_per_s: Estimate
     cached: Estimate
     usage: Mapping[str, UsageResult]
+    wrong_per_s: Mapping[str, Estimate]
 
 
 @dataclass(frozen=True, slots=True)

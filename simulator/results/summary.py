@@ -49,6 +49,12 @@ LEAST_BATCHES = 8
 EXPECTED_GROWTH_CONFIDENCE = 0.8
 
 
+def _totals(replication: Replication) -> tuple[float, ...]:
+    """Numbers in which replications differ unless nothing in them is random."""
+    fields = [replication.stations[-1].ravel(), *(each.samples[-1] for each in replication.workloads)]
+    return tuple(np.concatenate(fields).tolist())
+
+
 class Summary:
     """Everything that the sections of a model's replications say, at one confidence."""
 
@@ -274,6 +280,10 @@ class Summary:
         if lost and self.system.has_steady_state:
             warnings.append(
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
+            )
+        if len(self.replications) > 1 and len(set(map(_totals, self.replications))) == 1:
+            warnings.append(
+                "nothing is random here: all replications are equal, and intervals say nothing of other cases"
             )
         warnings += self._unseen()
         warnings += fault_warnings(self.system, self.replications)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from simulator.model.objective import TOKEN_TIMES, Limits
 from simulator.program.program import Program
@@ -127,19 +128,25 @@ def tokens_result(
         output_per_s=output_tokens(sections, program, chosen).estimate(confidence),
         cached=cached_tokens(sections, program, chosen).estimate(confidence),
         usage={name: _usage(sections, workload, usage, confidence) for name, usage in meters.usage.items()},
+        wrong_per_s={name: _growth(sections, workload, meter, confidence) for name, meter in meters.wrong.items()},
     )
 
 
-def _usage(sections: Sequence[Section], workload: int, usage: Usage, confidence: float) -> UsageResult:
-    def rate(meter: int, seconds: float = 1.0) -> Estimate:
-        total = [seconds * float(_tokens(section, workload).meters[meter]) for section in sections]
-        return ratio(total, [section.length for section in sections]).estimate(confidence)
+def _growth(
+    sections: Sequence[Section], workload: int, meter: int, confidence: float, seconds: float = 1.0
+) -> Estimate:
+    """What a meter grew by in so many seconds."""
+    total = [seconds * float(_tokens(section, workload).meters[meter]) for section in sections]
+    return ratio(total, [section.length for section in sections]).estimate(confidence)
 
+
+def _usage(sections: Sequence[Section], workload: int, usage: Usage, confidence: float) -> UsageResult:
+    rate = partial(_growth, sections, workload, confidence=confidence)
     return UsageResult(
         prompt_per_s=rate(usage.prompt),
         cached_per_s=rate(usage.cached),
         output_per_s=rate(usage.output),
-        usd_per_hour=None if usage.usd is None else rate(usage.usd, SECONDS_PER_HOUR),
+        usd_per_hour=None if usage.usd is None else rate(usage.usd, seconds=SECONDS_PER_HOUR),
     )
 
 

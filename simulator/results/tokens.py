@@ -16,6 +16,7 @@ from simulator.results.sums import TimeSums, add_by_tick
 FIRST_TOKEN = "first token"
 LATENCY_METERS = (FIRST_TOKEN, "decode time", "decode tokens", "longest gap")
 PROMPT, CACHED, OUTPUT, USD = ".prompt", ".cached", ".output", ".usd"
+WRONG = ".wrong answers"
 PREFILL = ".prefill"
 Times = dict[str, tuple[NDArray[np.bool_], Floats]]
 """Which completed requests have a time, and the time (s) of each of them, by its name in objectives."""
@@ -35,11 +36,13 @@ class TokenMeters:
     """Where the meters of LLM calls stand among those of a workload; `first` is None where no call is streamed.
 
     Behind the meter of the first token (s; 0: there was none) stand the time from the first to the last token (s), the
-    number of tokens that came in it, and the longest time between two of them (s).
+    number of tokens that came in it, and the longest time between two of them (s). `wrong` has those that count the
+    wrong answers of gateways' caches.
     """
 
     first: int | None
     usage: dict[str, Usage]
+    wrong: dict[str, int]
 
     @classmethod
     def of(cls, meters: tuple[str, ...]) -> TokenMeters:
@@ -50,7 +53,8 @@ class TokenMeters:
             name: Usage(number[name + PROMPT], number[name + CACHED], number[name + OUTPUT], number.get(name + USD))
             for name in named
         }
-        return cls(number.get(FIRST_TOKEN), usage)
+        wrong = {name.removesuffix(WRONG): index for name, index in number.items() if name.endswith(WRONG)}
+        return cls(number.get(FIRST_TOKEN), usage, wrong)
 
     def counting(self, kind: str) -> list[int]:
         """Meters that together count every token of a kind, or every USD, once.

@@ -13,7 +13,7 @@ from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import as_signed
 from simulator.hashing import prompt_key
 from simulator.program.instructions import Generate
-from simulator.program.stations import Inference
+from simulator.program.stations import MOST_USES, Eviction, Inference
 from simulator.program.step_time import StepTime
 
 Array = NDArray[Any]
@@ -33,7 +33,8 @@ def record(spec: Inference, capacity: float, first_coefficient: int) -> Fields:
     return {
         "memory": spec.memory, "capacity": int(capacity), "block": spec.block, "sequences": spec.sequences,
         "tokens": spec.tokens, "part": spec.part, "prefix_caching": spec.prefix_caching, "priority": spec.priority,
-        "static": spec.static, "ahead": spec.ahead, "coefficients": first_coefficient,
+        "static": spec.static, "ahead": spec.ahead,
+        "levels": 1 + MOST_USES if spec.eviction is Eviction.LFU else 1, "coefficients": first_coefficient,
     }  # fmt: skip
 
 
@@ -54,6 +55,7 @@ class InferenceMemory:
     stepped: Array
     blocks: Array
     kept: Array
+    lists: Array
 
 
 def lay_out(record: Any) -> InferenceMemory:
@@ -64,12 +66,14 @@ def lay_out(record: Any) -> InferenceMemory:
         stepped=np.zeros(int(record["sequences"]), np.int32),
         blocks=np.zeros(count, layout.BLOCK),
         kept=np.full(1 << count.bit_length(), NONE, np.int32),
+        lists=np.full(2 * int(record["levels"]), NONE, np.int32),
     )
     memory.blocks["before"] = np.arange(-1, count - 1)
     memory.blocks["after"] = np.arange(1, count + 1)
     memory.blocks["after"][-1:] = NONE
-    record["free"], record["first"], record["end"] = count, 0 if count else NONE, count - 1
+    record["free"] = count
+    memory.lists[:2] = 0 if count else NONE, count - 1
     record["mask"] = len(memory.kept) - 1
-    for name in ("running", "stepped", "blocks", "kept"):
+    for name in ("running", "stepped", "blocks", "kept", "lists"):
         record[name] = getattr(memory, name).ctypes.data
     return memory

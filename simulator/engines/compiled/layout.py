@@ -286,7 +286,9 @@ INFERENCE = np.dtype(
         # Addresses of the tokens that run and those in the step under way (NONE: it has left), and how many are in it.
         ("running", "i8"), ("stepped", "i8"), ("in_step", "i8"),
         # Address of the blocks; the free ones, in a list; address of the table of kept ones by their keys.
-        ("blocks", "i8"), ("free", "i8"), ("first", "i8"), ("end", "i8"), ("kept", "i8"), ("mask", "i8"),
+        ("blocks", "i8"), ("free", "i8"), ("kept", "i8"), ("mask", "i8"),
+        # Address of the first and last free block by how often what they hold was found again, up to `levels`.
+        ("lists", "i8"), ("levels", "i8"),
         ("largest", "i8"),  # blocks that any sequence so far may need
         # The step under way.
         ("step_tokens", "i8"), ("generating", "i8"), ("attended", "i8"), ("longest", "i8"), ("attention", "f8"),
@@ -302,7 +304,7 @@ BLOCK = np.dtype(
     [
         ("key", "i8"), ("users", "i4"), ("before", "i4"), ("after", "i4"),  # neighbors among the free ones
         ("chained", "i4"),  # the next of those kept that share an entry of the table
-        ("kept", "i4"),
+        ("kept", "i4"), ("uses", "i4"),
     ],
     align=True,
 )  # fmt: skip

@@ -40,6 +40,7 @@ from simulator.model.step_coefficients import StepCoefficients
 from simulator.program.instructions import NO_REGISTER, Calculate, DrawInto
 from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Policy
+from simulator.program.stations import Eviction
 from simulator.program.step_time import StepTime
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ class Llm(Resource):
     """Whether prompts are computed in parts beside sequences that generate; else whole, however long they are."""
     prefix_caching: bool = True
     """Whether keys and values of earlier prompts are kept for prompts that begin alike."""
+    eviction: Literal["lru", "lfu"] = "lru"
+    """Which of them go first: the least recently used, as in vLLM, or those that were found again least often."""
     block: Count = 16
     """Tokens of a block of memory; 16 in vLLM, 1 to 64 in others."""
     batching: Literal["continuous", "static"] = "continuous"
@@ -171,7 +174,7 @@ class Llm(Resource):
         count = self.gpus + (self.prefill.gpus if self.prefill else 0)
         return count * (self.gpu.price or 0.0) if self.gpu is not None else 0.0
 
-    def held_memory(self) -> tuple[Place, str, ServiceMemory | None, int | None] | None:
+    def held_memory(self) -> tuple[tuple[str, ...], str, ServiceMemory | None, int | None] | None:
         """What a gateway holds of its host's memory."""
         if self.gateway is None:
             return None
@@ -190,6 +193,7 @@ class Llm(Resource):
             priority=self.scheduling == "priority",
             static=self.batching == "static",
             ahead=self.async_scheduling,
+            eviction=Eviction(self.eviction),
         )
 
     def _roofline(self) -> StepTime:

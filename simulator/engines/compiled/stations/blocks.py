@@ -1,6 +1,7 @@
 """Blocks of a GPU's memory, shared by sequences that begin alike.
 
-Free blocks are in a doubly linked list in the order in which they came free; those that keep what they hold are in a
+Free blocks are in doubly linked lists in the order in which they came free, by how often what they hold was found again
+where that decides; those that keep what they hold are in a
 hash table by their keys. A sequence's own list of blocks is a chain of nodes from the last one back.
 """
 
@@ -73,29 +74,41 @@ def use(w: Record, n: Record, q: Record, block: int) -> None:
     """Let a sequence use a block that is found."""
     if not block_at(n.blocks, block).users:
         _leave_free(n, block)
+    block_at(n.blocks, block).uses += 1
     _hold(w, n, q, block)
 
 
 @compiled
 def take(w: Record, n: Record, q: Record) -> None:
     """Let a sequence have the free block that came free first, which forgets what it holds."""
-    block = n.first
+    level = 0
+    while index_at(n.lists, 2 * level) == NONE:
+        level += 1
+    block = index_at(n.lists, 2 * level)
     _leave_free(n, block)
+    block_at(n.blocks, block).uses = 0
     if block_at(n.blocks, block).kept:
         _forget(n, block)
     _hold(w, n, q, block)
 
 
+@inlined
+def _level(n: Record, b: Record) -> int:
+    """The list of free blocks that a block belongs to."""
+    return min(b.uses, n.levels - 1)  # type: ignore[no-any-return]
+
+
 @compiled
 def _leave_free(n: Record, block: int) -> None:
     b = block_at(n.blocks, block)
+    level = _level(n, b)
     n.free -= 1
     if b.before == NONE:
-        n.first = b.after
+        set_index(n.lists, 2 * level, b.after)
     else:
         block_at(n.blocks, b.before).after = b.after
     if b.after == NONE:
-        n.end = b.before
+        set_index(n.lists, 2 * level + 1, b.before)
     else:
         block_at(n.blocks, b.after).before = b.before
 
@@ -103,14 +116,16 @@ def _leave_free(n: Record, block: int) -> None:
 @inlined
 def _come_free(n: Record, block: int) -> None:
     b = block_at(n.blocks, block)
+    level = _level(n, b)
+    end = index_at(n.lists, 2 * level + 1)
     n.free += 1
-    b.before = n.end
+    b.before = end
     b.after = NONE
-    if n.end == NONE:
-        n.first = block
+    if end == NONE:
+        set_index(n.lists, 2 * level, block)
     else:
-        block_at(n.blocks, n.end).after = block
-    n.end = block
+        block_at(n.blocks, end).after = block
+    set_index(n.lists, 2 * level + 1, block)
 
 
 @compiled

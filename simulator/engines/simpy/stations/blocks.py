@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from simulator.program.stations import MOST_USES
+
 
 class Blocks:
     """`count` blocks. One that nobody uses is free; it keeps what it holds, under its key, until it is taken.
 
-    Of the free blocks the one that came free first is taken first.
+    Of the free blocks the one that came free first is taken first, by frequency of use that of those that were found
+    again least often.
     """
 
-    def __init__(self, count: int) -> None:
-        self.free: OrderedDict[int, None] = OrderedDict.fromkeys(range(count))
+    def __init__(self, count: int, by_frequency: bool = False) -> None:
+        self.free: list[OrderedDict[int, None]] = [OrderedDict.fromkeys(range(count))]
+        self.free += [OrderedDict() for _ in range(MOST_USES if by_frequency else 0)]
+        self.free_count = count
         self.users = [0] * count
+        self.uses = [0] * count  # of what a block holds, after the first
         self.keys: dict[int, int] = {}  # of blocks
         self.kept: dict[int, int] = {}  # blocks by their keys
 
@@ -29,18 +35,21 @@ class Blocks:
 
     def left(self, found: Sequence[int]) -> int:
         """How many blocks are free besides the found ones."""
-        return len(self.free) - sum(not self.users[block] for block in found)
+        return self.free_count - sum(not self.users[block] for block in found)
 
     def use(self, block: int) -> None:
         """Use a block that is found."""
         if not self.users[block]:
-            del self.free[block]
+            del self._level(block)[block]
+            self.free_count -= 1
         self.users[block] += 1
+        self.uses[block] += 1
 
     def take(self) -> int:
         """A free block, which forgets what it holds."""
-        block, _ = self.free.popitem(last=False)
-        self.users[block] = 1
+        block, _ = next(level for level in self.free if level).popitem(last=False)
+        self.free_count -= 1
+        self.users[block], self.uses[block] = 1, 0
         key = self.keys.pop(block, None)
         if key is not None:
             del self.kept[key]
@@ -57,4 +66,9 @@ class Blocks:
         for block in reversed(blocks):
             self.users[block] -= 1
             if not self.users[block]:
-                self.free[block] = None
+                self._level(block)[block] = None
+                self.free_count += 1
+
+    def _level(self, block: int) -> OrderedDict[int, None]:
+        """The free blocks whose content has been used as often."""
+        return self.free[min(self.uses[block], len(self.free) - 1)]

@@ -13,7 +13,7 @@ from simulator.engines.simpy.tokens import Token
 from simulator.hashing import block_key, prompt_key
 from simulator.program.instructions import NO_REGISTER, Generate
 from simulator.program.program import DOES_NOT_FIT
-from simulator.program.stations import Discipline, Inference
+from simulator.program.stations import Discipline, Eviction, Inference
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
@@ -74,7 +74,7 @@ class InferenceStation(Station):
         memory = engine.stations[spec.memory]
         assert isinstance(memory, PoolStation)
         self.memory = memory
-        self.blocks = Blocks(int(memory.capacity))
+        self.blocks = Blocks(int(memory.capacity), spec.eviction is Eviction.LFU)
         self.queue = Queue(Discipline.PRIORITY if spec.priority else Discipline.FIFO)
         self.sequences: dict[Token, Sequence] = {}
         self.running: list[Sequence] = []
@@ -135,7 +135,7 @@ class InferenceStation(Station):
                 continue
             part = min(sequence.known - sequence.computed, self.spec.part, budget)
             missing = self._blocks_for(sequence.computed + part) - len(sequence.blocks)
-            if missing > len(self.blocks.free):
+            if missing > self.blocks.free_count:
                 preempted = True
                 self._preempt(self.running.pop(), now)
                 continue
@@ -254,7 +254,7 @@ class InferenceStation(Station):
 
     def _account_memory(self) -> None:
         self.memory.account()
-        self.memory.used = self.memory.capacity - len(self.blocks.free)
+        self.memory.used = self.memory.capacity - self.blocks.free_count
 
     # The end of a step, of a sequence, or of a wait.
 
