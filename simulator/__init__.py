@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.analytic.demands import facts
+    from simulator.calibration.drift import monitor
     from simulator.calibration.validate import validate
     from simulator.engines import simulate
     from simulator.engines.simpy import Job
@@ -50,6 +51,7 @@ __all__ = [
     "load",
     "loads",
     "lower",
+    "monitor",
     "plots",
     "run",
     "simulate",
@@ -61,6 +63,7 @@ __all__ = [
 
 _HOMES = {
     "analytic.demands": ("facts",),
+    "calibration.drift": ("monitor",),
     "calibration.validate": ("validate",),
     "engines": ("simulate",),
     "engines.simpy": ("Job",),

@@ -181,7 +181,7 @@ def _rows(source: Path, measurements: Measurements) -> tuple[list[Row], list[Pro
     try:
         header, lines = read_rows(source)
     except ValueError as error:
-        raise InputError([_of_the_file(source, str(error))]) from None
+        raise InputError([problem_of_the_file(source, str(error))]) from None
     wanted = [*measurements.set, *measurements.compare, *measurements.fitted, *measurements.label]
     problems = [
         Problem(str(source), 1, 1, "", f"no column {name!r}, it has: {', '.join(header) or 'none'}")
@@ -198,7 +198,7 @@ def _rows(source: Path, measurements: Measurements) -> tuple[list[Row], list[Pro
     return rows, problems
 
 
-def _of_the_file(source: Path, message: str) -> Problem:
+def problem_of_the_file(source: Path, message: str) -> Problem:
     """A message that begins with a place, `file:line:column: ` or `file: `, as a problem."""
     place = re.match(r":(\d+):(\d+): |: ", message.removeprefix(str(source)))
     if not message.startswith(str(source)) or place is None:
