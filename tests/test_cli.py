@@ -72,6 +72,13 @@ LONG_MEASURED = "\n".join(
         "150/s,3",
     ]
 )
+WINDOWS = ["time,shoppers: throughput,shoppers: latency,hosts.db.cpu: utilization"] + [
+    f"{60 * number},{100 + number % 3},{8 + number % 4} ms,{12 + number % 2}%" for number in range(24)
+]
+DISK = "hosts.application-servers-of-the-second-availability-zone-in-frankfurt.disk"
+LONG_WINDOWS = [f"time,throughput,latency,{DISK}: utilization"] + [
+    f"2026-01-31T12:{number:02}:00Z,{100 + number % 3},{2 + number},{97 + number % 2}%" for number in range(24)
+]
 QUICK = ("-d", "1s", "-r", "3", "-j", "1", "--seed", "5")
 # Every verb that simulates, quickly.
 VERBS = {
@@ -81,6 +88,7 @@ VERBS = {
     "sweep": ["sweep", "shop.yaml", "--vary", "hosts.app.count=1,2", *QUICK],
     "capacity": ["capacity", "shop.yaml", "--tolerance", "40%", *QUICK],
     "validate": ["validate", "shop.yaml", "measured.csv", *QUICK],
+    "monitor": ["monitor", "shop.yaml", "measured-windows.csv", *QUICK],
 }
 FORCING = ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "TPSIM_DEBUG")
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
@@ -98,6 +106,8 @@ def folder(tmp_path, monkeypatch):
     """A folder with models, where every test runs."""
     (tmp_path / "shop.yaml").write_text(SHOP)
     (tmp_path / "measured.csv").write_text(MEASURED)
+    (tmp_path / "measured-windows.csv").write_text("\n".join(WINDOWS))
+    (tmp_path / "long-windows.csv").write_text("\n".join(LONG_WINDOWS))
     (tmp_path / "long.yaml").write_text(LONG)
     (tmp_path / "long.csv").write_text(LONG_MEASURED)
     for name in FORCING:

@@ -69,7 +69,7 @@ def find_shift(values: npt.ArrayLike, chart: Chart) -> Alarm | None:
     known = every[places]
     most = chart.threshold / 2.0 + chart.allowance
     sums = {1: 0.0, -1: 0.0}
-    for number, score in enumerate(np.clip(scores(known), -most, most)):
+    for number, score in enumerate(np.clip(scores_of(known), -most, most)):
         if number < chart.baseline:
             continue
         for direction in sums:
@@ -79,7 +79,7 @@ def find_shift(values: npt.ArrayLike, chart: Chart) -> Alarm | None:
     return None
 
 
-def scores(values: Floats) -> Floats:
+def scores_of(values: Floats) -> Floats:
     """Every value's standard normal score against all before it, shape (n,); 0 for the first two.
 
     With mean m and deviation s of the n values before, (x - m) / s / sqrt(1 + 1 / n) has Student's t distribution with
@@ -95,10 +95,11 @@ def scores(values: Floats) -> Floats:
     distance = np.abs(centered - mean)
     scale = np.sqrt(variance * (1.0 + 1.0 / np.maximum(count, 1.0)))
     rounding = 1e-12 * np.maximum.accumulate(np.abs(values))
-    ratio = np.where(distance <= rounding, 0.0, distance / np.maximum(scale, np.finfo(float).tiny))
+    differs = (count >= 2) & (distance > rounding)
+    ratio = np.divide(distance, np.maximum(scale, rounding), where=differs, out=np.zeros_like(distance))
     tail = stdtr(np.maximum(count - 1.0, 1.0), -ratio)
-    found = -ndtri(np.maximum(tail, np.finfo(float).tiny)) * np.sign(centered - mean)
-    return np.where(count < 2, 0.0, found)
+    scores: Floats = -ndtri(np.maximum(tail, np.finfo(float).tiny)) * np.sign(centered - mean)
+    return scores
 
 
 def _split(values: Floats) -> int:

@@ -60,10 +60,11 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a series, or a `load` (requests a second), moved: `before` and `after` are measured over predicted, geometric means over the windows.
+    """How a series moved, or a `load` (of a workload, in 1/s).
 
-    `factor` is after over before; all three with 95 % intervals over the windows, which hold what measurements scatter
-    and not how wrong a simulation may be. Those of the factors of all that may have moved hold together (Bonferroni).
+    `before` and `after` are measured over predicted, geometric means over the windows, and `factor` is after over
+    before; all three with 95 % intervals over the windows, which say how measurements scatter and not how far off a
+    simulation may be. Those of the factors of all that may have moved hold together (Bonferroni).
     """
 
     kind: str
@@ -82,8 +83,8 @@ class Change:
 class Drift:
     """From window `start` on measurements are not what they were, as was known at window `seen` (both from 0).
 
-    `changes` are of the series that drifted, `moved` of the demands, and loads, that surely moved then. Where there is
-    none, and `load` has nothing either, something moved that is not measured.
+    `changes` are of the series that drifted, `moved` of the demands and loads that surely moved then. A load that was
+    not offered, but served, counts only where no demand moved. Where `moved` is empty, nothing measured explains it.
     """
 
     start: int
@@ -128,7 +129,9 @@ def monitor(
     chart = chart or Chart()
     system = load(Path(model), overrides)
     expectation = Expectation(system, settings or Settings(), step)
-    asked = {each.resource for workload in expectation.facts.workloads for each in workload.demands if each.demand > 0.0}
+    asked = {
+        each.resource for workload in expectation.facts.workloads for each in workload.demands if each.demand > 0.0
+    }
     working = {
         each.resource: each.capacity
         for each in expectation.facts.resources
@@ -166,7 +169,9 @@ class _Reader:
     def _measured(self, kind: str, of: str) -> Floats:
         """Shape (windows,), NaN where it was not measured."""
         column = self.columns.get((kind, of))
-        return np.array([math.nan if column is None else window.values.get(column, math.nan) for window in self.windows])
+        return np.array(
+            [math.nan if column is None else window.values.get(column, math.nan) for window in self.windows]
+        )
 
     def _rates(self, *kinds: str) -> list[dict[str, float]]:
         """Of every window the rate (1/s) of each workload: the first of those kinds that is there, else the model's."""
@@ -232,7 +237,7 @@ def _charted(series: Series, chart: Chart) -> Series:
 
 
 def _drift(series: Sequence[Series], loads: Sequence[Series], offered: set[str]) -> Drift | None:
-    """The first drift of all, and what moved with it; loads that were not offered ones count if nothing else moved."""
+    """The first drift of all, and what moved with it; see Drift."""
     alarmed = [(each, each.alarm) for each in series if each.alarm is not None]
     if not alarmed:
         return None
@@ -263,9 +268,10 @@ def _mean_ratio(residuals: Floats) -> Estimate:
 
 
 def _ratio_of_means(before: Floats, after: Floats, confidence: float) -> Estimate:
-    """Geometric mean of `after` over that of `before`, from logarithms, with the interval of Welch (Biometrika 34, 1947).
+    """Geometric mean of `after` over that of `before`, from logarithms, with Welch's interval.
 
-    No interval where either has fewer than two windows.
+    Welch, The generalization of Student's problem, Biometrika 34 (1947). No interval where either has fewer than two
+    windows.
     """
     first, second = before[np.isfinite(before)], after[np.isfinite(after)]
     if not (first.size and second.size):
@@ -287,4 +293,5 @@ def _ratio_of_means(before: Floats, after: Floats, confidence: float) -> Estimat
 
 
 def _exponential(logarithm: Estimate) -> Estimate:
-    return Estimate(*(float(np.exp(each)) for each in (logarithm.value, logarithm.low, logarithm.high)), logarithm.n)
+    value, low, high = (float(np.exp(each)) for each in (logarithm.value, logarithm.low, logarithm.high))
+    return Estimate(value, low, high, logarithm.n)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -129,7 +129,7 @@ def _values(
         if not text:
             continue
         dimension = DIMENSIONS[column.kind]
-        number = _number(text, lambda written, of=dimension: units.parse(written, of))
+        number = _number(text, dimension)
         most = 1.0 if column.kind == "utilization" else math.inf
         if number is None or not 0.0 <= number <= most or math.isinf(number):
             range_of = "from 0 to 1" if column.kind == "utilization" else ">= 0"
@@ -146,20 +146,21 @@ def _base(dimension: str) -> str:
     return {"rate": "1/s", "duration": "seconds", "fraction": "shares of 1"}[dimension]
 
 
-def _number(text: str, parse: Callable[[str], float]) -> float | None:
+def _number(text: str, dimension: str) -> float | None:
+    """A quantity, or a bare number of its base unit; None where it is neither."""
     try:
         return float(text)
     except ValueError:
         pass
     try:
-        return parse(text)
+        return units.parse(text, dimension)
     except units.UnitError:
         return None
 
 
 def _time(text: str) -> float:
     """Seconds, since 1970 in UTC where it is a timestamp; raises ValueError."""
-    seconds = _number(text, lambda written: units.parse(written, "duration"))
+    seconds = _number(text, "duration")
     if seconds is not None and math.isfinite(seconds):
         return seconds
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from simulator.calibration.drift import Change, Drift, Monitoring, Series
+from simulator.calibration.drift import Drift, Monitoring, Series
 from simulator.report.layout import heading, lines_of, number_text, table_of
 from simulator.results.estimate import Estimate
 from simulator.results.results import to_json
@@ -81,7 +81,9 @@ def drift_sentence(found: Monitoring) -> str:
         f"{_what(each.kind, each.of, found.series)} is {_rounded(each.factor)} times what it was"
         for each in drift.moved or [each for each in drift.changes if each.kind == "demand"]
     ]
-    parts.append("nothing else that is measured moved surely" if drift.moved else "something that is not measured moved")
+    parts.append(
+        "nothing else that is measured moved surely" if drift.moved else "something that is not measured moved"
+    )
     began, seen = (_time(found.windows[number].written) for number in (drift.start, drift.seen))
     return f"from {began} on, seen at {seen}: {'; '.join(parts)}"
 
