@@ -24,7 +24,7 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   until the message's code first gets to where it acknowledges, or to its end.
 - A language model's engine saturates with as many sequences as its limit or its memory lets run, all with prompts and
   answers of mean length; what prompts have in common is found where engines keep it (see
-  `simulator.analytic.inference`). A jump that depends on a register is taken as often as is estimated.
+  `simulator.analytic.inference`), which is about right; nothing is said of static batches. A jump that depends on a register is taken as often as is estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -527,7 +527,9 @@ class _Path:
 
 
 def _mean_tokens(engine: Inference, instruction: ops.Generate) -> tuple[float, float, float]:
-    """Mean tokens of a prompt, of what is cached of it, and of the answer; of prompt and answer one at least."""
+    """Mean tokens of a prompt, of what is there of it, and of those to generate; of prompt and answer one at least."""
+    if instruction.begun:
+        return instruction.mean_prompt, instruction.mean_prompt, max(instruction.mean_output - 1.0, 1.0)
     cached = instruction.mean_cached if engine.prefix_caching else 0.0
     return max(instruction.mean_prompt, 1.0), cached, max(instruction.mean_output, 1.0)
 
@@ -651,6 +653,8 @@ class _Reading:
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
         blocks = capacity_of(self.program.stations[engine.memory])
+        if engine.static:
+            return 0.0
         return engine.sequences / sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction))
 
     def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> _Step:

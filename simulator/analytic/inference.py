@@ -13,12 +13,10 @@ def time_alone(spec: Inference, prompt: float, cached: float, output: float) -> 
     """
     step = spec.step
     new = max(prompt - cached, 1.0)
-    parts = max(-(-new // min(spec.tokens, spec.part)), 1.0)
+    parts = max(-(-new // min(spec.tokens, spec.part)), 1.0) if spec.chunked else 1.0
     size = new / parts
-    first = sum(
-        step.seconds(size, 0.0, 0.0, 0.0, step.prompt_attention(cached + number * size, size))
-        for number in range(int(parts))
-    )
+    attention = step.prompt_attention(cached + 0.5 * (parts - 1.0) * size, size)
+    first = parts * step.seconds(size, 0.0, 0.0, 0.0, attention)
     context = prompt + 0.5 * output
     return first + max(output - 1.0, 0.0) * step.seconds(1.0, 1.0, context, context, 0.0)
 
@@ -32,7 +30,7 @@ def sequences_at_most(spec: Inference, blocks: float, prompt: float, output: flo
 
 
 def sequences_per_second(spec: Inference, blocks: float, prompt: float, cached: float, output: float) -> float:
-    """Sequences a second that an engine ends at most, with as many running as there may be.
+    """Sequences a second that an engine ends, about, with as many running as there may be.
 
     In a step every one of n sequences generates a token, so n / output of them end, and as many prompts are computed
     beside; where these do not fit in a step's tokens, it is the tokens that limit.
@@ -42,7 +40,7 @@ def sequences_per_second(spec: Inference, blocks: float, prompt: float, cached: 
     ends = running / output
     if spec.tokens < ends * (new + output):
         ends = spec.tokens / (new + output)
-    attention = ends * step.prompt_attention(cached, new)
+    attention = ends * step.prompt_attention(max(cached, 0.0), new)
     context = prompt + 0.5 * output
     generating = ends * output
     seconds = step.seconds(ends * new + generating, generating, generating * context, context, attention)

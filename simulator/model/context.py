@@ -21,13 +21,15 @@ from pydantic import model_validator
 from simulator.distributions import Constant
 from simulator.model.part import Count, Factor, Part, WholeNumber
 from simulator.model.prompt import Prompt
+from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto, HandBack, IfAtLeast, Jump
 from simulator.program.instructions import Arithmetic as Do
-from simulator.program.instructions import Calculate, Clear, DrawInto, HandBack, IfAtLeast, Jump
 
 if TYPE_CHECKING:
     from simulator.model.conversation import Talk
     from simulator.model.site import Site
 
+MOST_TOKENS = 1 << 29
+"""More than any prompt has."""
 EPOCH = 1 << 40
 """What is added to a conversation's key when what has been said is replaced; keys of conversations are below it."""
 
@@ -73,42 +75,45 @@ class Context(Part):
     store: ContextStore | None = None
     """Keep the history outside of the engine."""
 
-    def prepare(self, site: Site, talk: Talk, generate: str) -> tuple[int, int, float]:
-        """Emit what comes before the prompt; registers with the tokens of history in it and of those that were in the
-        prompt before, and their mean."""
+    def prepare(self, site: Site, talk: Talk, generate: str) -> tuple[int, int, int, float]:
+        """Emit what comes before the prompt; registers with its tokens of history, with those that were in the prompt
+        before, and with those that later prompts have in common with it (NO_REGISTER: all); and the mean of the first.
+        """
         if self.store is not None:
             self._move(site, talk, self.store, fetches=True)
         if self.summary is not None:
             self._summarise(site, talk, self.summary, generate)
         if self.window is None:
             mean = talk.mean_history if self.summary is None else min(talk.mean_history, float(self.summary.above))
-            return talk.history, talk.history, mean
+            return talk.history, talk.history, NO_REGISTER, mean
         return (*self._cut(site, talk, self.window), min(talk.mean_history, float(self.window)))
 
-    def remember(self, site: Site, talk: Talk) -> None:
-        """Emit what comes after the answer: the turn becomes history, which is saved."""
+    def remember(self, site: Site, talk: Talk, new: int, output: int) -> None:
+        """Emit what comes after the answer: it and what was new in the prompt become history, which is saved."""
         builder = site.builder
-        builder.emit(Calculate(talk.history, Do.ADD, talk.history, talk.question))
-        builder.emit(Calculate(talk.history, Do.ADD, talk.history, talk.answer))
+        builder.emit(Calculate(talk.history, Do.ADD, talk.history, new))
+        builder.emit(Calculate(talk.history, Do.ADD, talk.history, output))
         builder.emit(HandBack(talk.history))
         builder.emit(HandBack(talk.key))
         if self.store is not None:
             self._move(site, talk, self.store, fetches=False)
 
     @staticmethod
-    def _cut(site: Site, talk: Talk, window: int) -> tuple[int, int]:
+    def _cut(site: Site, talk: Talk, window: int) -> tuple[int, int, int]:
         """The last tokens of the history, of which none comes again where any is cut off."""
         builder = site.builder
-        tokens, again = builder.register(), builder.register()
+        tokens, again, kept = (builder.register() for _ in range(3))
         long, done = builder.label(), builder.label()
         builder.emit(Calculate(tokens, Do.LEAST, talk.history, constant=window))
         builder.emit(IfAtLeast(talk.history, window + 1, long))
         builder.emit(Calculate(again, Do.LEAST, talk.history, constant=window))
+        builder.emit(Calculate(kept, Do.MOST, talk.history, constant=MOST_TOKENS))
         builder.emit(Jump(done))
         builder.mark(long)
         builder.emit(Clear(again))
+        builder.emit(Clear(kept))
         builder.mark(done)
-        return tokens, again
+        return tokens, again, kept
 
     @staticmethod
     def _summarise(site: Site, talk: Talk, summary: Summary, generate: str) -> None:

@@ -106,6 +106,7 @@ class Lowering:
         }
         self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
         self.talk: Talk | None = None
+        self.asked = False  # whether the code of a turn has asked its question already
         self.fetches_once = False  # within a single-flight fetch, where another would invite a deadlock
         self.resources: dict[str, dict[str, Any]] = {}
         for section in RESOURCES:
@@ -213,7 +214,12 @@ class Lowering:
                 builder.emit(Scope(handler, timer, p.DEADLINE))
             clients = self._clients
             assert clients is not None
-            ask = partial(workload.guard, clients, "client", lambda: self.call(operation, clients, workload))
+
+            def turn() -> None:
+                self.asked = False
+                self.call(operation, clients, workload)
+
+            ask = partial(workload.guard, clients, "client", turn)
             if workload.conversation is None:
                 ask()
             else:

@@ -26,6 +26,8 @@ from simulator.program.instructions import (
     DrawInto,
     Generate,
     HashInto,
+    IfAtLeast,
+    Jump,
     Place,
     Release,
     Work,
@@ -73,6 +75,7 @@ class EngineSpec:
     static: bool
     ahead: bool = False
     eviction: Eviction = Eviction.LRU
+    chunked: bool = True
 
     def lower(self, builder: Builder, resource: str) -> int:
         """Its station, after that of its memory."""
@@ -80,7 +83,7 @@ class EngineSpec:
         return builder.station(
             Inference(
                 resource, self.step, self.sequences, self.tokens, self.part, memory, self.block, self.prefix_caching,
-                self.priority, self.static, self.ahead, self.eviction,
+                self.priority, self.static, self.ahead, self.eviction, self.chunked,
             )
         )  # fmt: skip
 
@@ -126,16 +129,27 @@ class Serving:
         if self.prefills is None:
             self._visit(site, self.engines, self._instruction(site, prompt), prompt)
             return
-        self._prefill(site, self.prefills, prompt)
+        register = self._prefill(site, self.prefills, prompt)
+        rest, done = builder.label(), builder.label()
+        builder.emit(IfAtLeast(prompt.output, 2, rest, share=1.0))
+        builder.emit(Jump(done))
+        builder.mark(rest)
+        self._transfer(site, self.prefills, prompt, register)
         self._visit(site, self.engines, self._instruction(site, prompt, begun=True), prompt)
+        builder.mark(done)
 
-    def _prefill(self, site: Site, prefills: Prefills, prompt: Prompt) -> None:
-        """The prompt and the first token, and the way of the keys and values."""
+    def _prefill(self, site: Site, prefills: Prefills, prompt: Prompt) -> int:
+        """The prompt and the first token; returns the register of the engine that was chosen."""
         builder, one = site.builder, site.builder.register()
         builder.emit(DrawInto(one, builder.draw(Constant(1.0), "first token")))
         instruction = self._instruction(site, prompt, output=one)
         register = self._choose(site, prefills.engines, prompt)
         self._at(site, prefills.engines, register, instruction)
+        return register
+
+    def _transfer(self, site: Site, prefills: Prefills, prompt: Prompt, register: int) -> None:
+        """The way of the keys and values, which the other tokens need."""
+        builder = site.builder
         link = prefills.engines.place(prefills.links, register)
         size = builder.times_register(
             Constant(prefills.bytes_per_token), prompt.input, prompt.mean_input, "keys and values"

@@ -211,7 +211,8 @@ class Inference:
 
     At most `sequences` sequences run at a time, each computing its prompt in parts, then a token a step. A step takes
     at most `tokens` tokens: one of each sequence that generates and parts of prompts, of at most `part` tokens, in the
-    order in which they were admitted; what is left of them goes to prompts that wait. Its time is that of `step`.
+    order in which they were admitted; what is left of them goes to prompts that wait. Where prompts are not `chunked`
+    they are computed whole, the first of a step however long it is. The time of a step is that of `step`.
 
     The keys and values of a sequence's tokens take blocks of `block` tokens from the pool number `memory`. A waiting
     sequence is admitted where its prompt fits. A sequence that finds no block free takes the blocks of the one that
@@ -236,6 +237,7 @@ class Inference:
     static: bool = False
     ahead: bool = False
     eviction: Eviction = Eviction.LRU
+    chunked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +269,7 @@ def capacity_of(station: Station) -> float:
         case Batch():
             return float(station.most)
         case Inference():
-            return float(station.sequences)
+            return float("inf") if station.static else float(station.sequences)
         case Sharing(_, capacity, quota):
             if quota is None:
                 return max(capacity)

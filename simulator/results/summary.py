@@ -171,15 +171,18 @@ class Summary:
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
-        time = self._zero_load_time(index)
+        time = self._filling_time(index)
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
-        return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if self._overloaded() else (1.0 + self.confidence) / 2.0)
+        expected = self.facts.saturation_factor <= 1.0
+        return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
 
-    def _zero_load_time(self, index: int) -> float:
-        """Mean time (s) of a workload's requests, or of messages, when nobody waits."""
+    def _filling_time(self, index: int) -> float:
+        """Mean time (s) of a workload's requests when nobody waits; of messages that of those who publish them."""
         name = self.program.workloads[index].name
         times = {each.workload: each.zero_load_response for each in self.facts.workloads}
-        times |= {each.stream: each.zero_load_age for each in self.facts.messages}
+        published = {each.stream: each.per_request for each in self.facts.messages}
+        if name in published:
+            return max((times.get(each, 0.0) for each, count in published[name].items() if count > 0.0), default=0.0)
         return times.get(name, 0.0)
 
     def _overloaded(self) -> bool:
@@ -333,8 +336,9 @@ class Summary:
 
 
 def _is_stuck(workload: WorkloadResult) -> bool:
-    """Whether requests are there, and none ended."""
-    return workload.in_flight_mean.value > 0.0 and workload.throughput_per_s.value + workload.error_rate.value == 0.0
+    """Whether requests are there, and none completes."""
+    there = workload.in_flight_mean.value > 0.0 or workload.error_rate.value > 0.0
+    return workload.throughput_per_s.value == 0.0 and there
 
 
 def _is_far(estimate: Estimate, known: float) -> bool:

@@ -37,7 +37,7 @@ from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
 from simulator.model.step import Place, StepPart
 from simulator.model.step_coefficients import StepCoefficients
-from simulator.program.instructions import NO_REGISTER, Calculate, DrawInto
+from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto
 from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Policy
 from simulator.program.stations import Eviction
@@ -186,7 +186,8 @@ class Llm(Resource):
             step=self.step_time.step_time() if self.step_time else self._roofline(),
             sequences=max(self.max_sequences // self.pipeline_parallel, 1),
             tokens=self.max_batched_tokens,
-            part=self.max_batched_tokens if self.chunked_prefill else 1 << 40,
+            part=self.max_batched_tokens,
+            chunked=self.chunked_prefill,
             kv_tokens=(self.kv_tokens or self._kv_tokens()) // self.pipeline_parallel,
             block=self.block,
             prefix_caching=self.prefix_caching,
@@ -274,51 +275,62 @@ class GenerateStep(StepPart):
             if talk is None:
                 site.resource("llms", self.generate).generate(site, self._alone(site))
                 return
-            site.resource("llms", self.generate).generate(site, self._in(site, talk))
-            self.context.remember(site, talk)
+            new, mean_new = self._new(site, talk)
+            prompt = self._in(site, talk, new, mean_new)
+            site.resource("llms", self.generate).generate(site, prompt)
+            self.context.remember(site, talk, new, prompt.output)
 
     def _alone(self, site: Site) -> Prompt:
         """A prompt that no conversation has led to."""
         assert self.input is not None
         assert self.output is not None
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
-        tokens, mean = self._tokens(site, None)
+        tokens, mean = self._tokens(site, *self._drawn(site, self.input, "input"))
         output, mean_output = self._drawn(site, self.output, "output")
         return Prompt(
             tokens, output, mean, mean_output, float(self.system), key, shared=self.system,
             shared_key=self._shared_key(site), conversation=key, streamed=self.streamed,
         )  # fmt: skip
 
-    def _in(self, site: Site, talk: Talk) -> Prompt:
-        """The prompt of a turn."""
+    def _new(self, site: Site, talk: Talk) -> tuple[int, float]:
+        """The register with what is new in the prompt of a turn, and its mean.
+
+        That is the question in the first prompt of a turn, and in others, where history has it, nothing; or the input.
+        """
+        asked, site.lowering.asked = site.lowering.asked, True
+        if self.input is not None:
+            return self._drawn(site, self.input, "input")
+        if not asked:
+            return talk.question, talk.mean_question
+        nothing = site.builder.register()
+        site.builder.emit(Clear(nothing))
+        return nothing, 0.0
+
+    def _in(self, site: Site, talk: Talk, new: int, mean_new: float) -> Prompt:
+        """A prompt of a turn."""
         builder = site.builder
-        history, again, mean_history = self.context.prepare(site, talk, self.generate)
-        tokens, mean = self._tokens(site, talk)
+        history, again, kept, mean_history = self.context.prepare(site, talk, self.generate)
+        tokens, mean = self._tokens(site, new, mean_new)
         builder.emit(Calculate(tokens, Do.ADD, tokens, history))
         output, mean_output = talk.answer, talk.mean_answer
         if self.output is not None:
             output, mean_output = self._drawn(site, self.output, "output")
-        earlier = builder.register()
+        earlier, mean_again = builder.register(), mean_history
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
-        all_kept = self.retrieved is None and again == talk.history
-        # What follows passages is not found again: the last question and answer are computed in the next turn.
-        mean_again = mean_history if all_kept else max(mean_history - talk.mean_question - talk.mean_answer, 0.0)
+        if kept != NO_REGISTER:
+            builder.emit(Calculate(kept, Do.ADD, kept, constant=self.system))
+        if self.retrieved is not None:
+            # What follows passages is not found again: the last question and answer are computed in the next turn.
+            kept, mean_again = earlier, max(mean_history - mean_new - mean_output, 0.0)
         return Prompt(
-            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key,
-            NO_REGISTER if all_kept else earlier, self.system, self._shared_key(site), earlier, talk.number,
-            self.streamed,
+            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key, kept, self.system,
+            self._shared_key(site), earlier, talk.number, self.streamed,
         )  # fmt: skip
 
-    def _tokens(self, site: Site, talk: Talk | None) -> tuple[int, float]:
+    def _tokens(self, site: Site, new: int, mean: float) -> tuple[int, float]:
         """The register with the tokens of the system's text, of what is retrieved and what is new, and their mean."""
         builder, tokens = site.builder, site.builder.register()
-        if self.input is None:
-            assert talk is not None
-            builder.emit(Calculate(tokens, Do.ADD, talk.question, constant=self.system))
-            mean = talk.mean_question
-        else:
-            new, mean = self._drawn(site, self.input, "input")
-            builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
+        builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
         if self.retrieved is not None:
             retrieved, mean_retrieved = self._drawn(site, self.retrieved, "retrieved")
             builder.emit(Calculate(tokens, Do.ADD, tokens, retrieved))

@@ -153,7 +153,7 @@ def _preempt(w: Record, s: Record, n: Record, token: int) -> None:
 
 @compiled
 def _admit(w: Record, s: Record, n: Record, budget: int) -> None:
-    planned = n.ahead and s.busy
+    planned, begins = n.ahead and s.busy, n.in_step
     while s.waiting and s.busy < n.sequences and budget:
         token = queue.head(w, s, False)
         if planned and token_at(w.tokens, token).since > n.began:
@@ -162,10 +162,14 @@ def _admit(w: Record, s: Record, n: Record, budget: int) -> None:
         found, free = sequences.find(w, n, q)
         if blocks_for(n, q.known) - found > n.free - free:
             return
+        if not n.chunked and n.in_step > begins and q.known - found * n.block > budget:
+            return
         _start(w, s, n, token, q, found)
-        part = min(q.known - q.computed, n.part, budget)
+        part = q.known - q.computed
+        if n.chunked:
+            part = min(part, n.part, budget)
         _schedule(w, n, token, q, part)
-        budget -= part
+        budget = max(budget - part, 0)
 
 
 @inlined

@@ -155,7 +155,7 @@ class InferenceStation(Station):
         self.queue.push_first(sequence.token, sequence.level)
 
     def _admit(self, now: float, budget: int) -> None:
-        spec = self.spec
+        spec, begins = self.spec, len(self.stepped)
         planned = spec.ahead and bool(self.running)
         while self.waiting and len(self.running) < spec.sequences and budget:
             sequence = self.sequences[self.queue.head()]
@@ -164,11 +164,14 @@ class InferenceStation(Station):
             found = self.blocks.found(self._keys(sequence))
             if self._blocks_for(sequence.known) - len(found) > self.blocks.left(found):
                 return
+            if not spec.chunked and len(self.stepped) > begins and sequence.known - len(found) * spec.block > budget:
+                return
             self.queue.pop()
             self._start(sequence, found, now)
-            part = min(sequence.known - sequence.computed, spec.part, budget)
+            part = sequence.known - sequence.computed
+            part = min(part, spec.part, budget) if spec.chunked else part
             self._schedule(sequence, part, self._blocks_for(sequence.computed + part) - len(sequence.blocks))
-            budget -= part
+            budget = max(budget - part, 0)
 
     def _keys(self, sequence: Sequence) -> Iterator[int]:
         """Keys of the blocks that the sequence may find: at least its last token is computed."""
