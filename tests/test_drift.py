@@ -202,6 +202,30 @@ def test_another_load_is_drift_only_where_what_is_offered_is_not_told(tmp_path):
     assert moved.factor.contains(1.25)
 
 
+def test_an_outage_is_drift(changed, tmp_path):
+    path = table(tmp_path / "measured.csv", changed[:40])
+    path.write_text(path.read_text() + "".join(f"{WINDOW * number},80,0,,0,0,0\n" for number in range(40, 45)))
+    found = monitor(BEFORE, path, settings=FAST)
+    assert found.drift.start == 40
+    assert "throughput is at most 0.001 times what the model says" in drift_sentence(found)
+
+
+def test_demands_of_several_workloads_are_those_of_their_mix(tmp_path):
+    """Pages take 1.3 times the 5 ms of the model from the 30th window on, reports their 200 ms; on two servers."""
+    random, lines = np.random.default_rng(1), ["time,visitors: offered,clerks: offered,hosts.app.cpu: utilization"]
+    for number in range(50):
+        visitors, clerks = random.normal(120.0, 4.0), random.normal(2.0, 0.2)
+        work = visitors * 0.005 * (1.3 if number >= 30 else 1.0) + clerks * 0.2
+        lines.append(f"{number},{visitors},{clerks},{work / 2 * random.normal(1.0, 0.01)}")
+    path = tmp_path / "measured.csv"
+    path.write_text("\n".join(lines))
+    found = monitor(MODELS.parent / "microservices" / "before.yaml", path)
+    (moved,) = found.drift.moved
+    assert (found.drift.start, moved.of) == (30, "hosts.app.cpu")
+    assert moved.factor.contains((0.6 * 1.3 + 0.4) / 1.0)
+    assert moved.factor.half_width < 0.02
+
+
 def test_nothing_drifts_where_nothing_changed(tmp_path):
     assert monitor(BEFORE, table(tmp_path / "measured.csv", before()[5:]), settings=FAST).drift is None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from simulator.calibration.drift import Drift, Monitoring, Series
+from simulator.calibration.drift import LEAST_RATIO, Drift, Monitoring, Series
 from simulator.report.layout import heading, lines_of, number_text, table_of
 from simulator.results.estimate import Estimate
 from simulator.results.results import to_json
@@ -144,6 +144,8 @@ def _against_the_model(ratio: Estimate) -> str:
     """`is 18 % [15, 21] below what the model says`."""
     if math.isnan(ratio.value):
         return "was not measured, or has no prediction"
+    if ratio.value <= LEAST_RATIO * (1.0 + 1e-9):
+        return f"is at most {LEAST_RATIO:g} times what the model says"
     if not 1.0 / FAR <= ratio.value <= FAR:
         return f"is {_rounded(ratio)} times what the model says"
     if ratio.value >= 1.0:
