@@ -62,6 +62,11 @@ class Resource(Part):
         """Price, in USD an hour; 0 where it has none."""
         return 0.0
 
+    @property
+    def unpriced(self) -> str:
+        """The field of what it rents and nobody said the price of; empty where there is none."""
+        return ""
+
     def held_memory(self) -> tuple[tuple[str, ...], str, ServiceMemory | None, int | None] | None:
         """What it holds of a host's memory: the field that says so, the host, what, and how many replicas do (one each
         instance where None)."""

@@ -156,6 +156,16 @@ class System(StackOfResources):
         scaled = {name: service.scaling for name, service in self.services.items()}
         return self.cost_of({name: scaling.least for name, scaling in scaled.items() if scaling is not None})
 
+    @property
+    def unpriced(self) -> list[str]:
+        """Paths of what is rented and has no price, and so is missing in the cost."""
+        return [
+            f"{section}.{name}.{each.unpriced}"
+            for section in RESOURCES
+            for name, each in self.resources(section).items()
+            if each.unpriced
+        ]
+
     def cost_of(self, replicas: Mapping[str, float]) -> float:
         """Price of everything, in USD an hour, given the (mean) number of replicas of services that are scaled."""
         hosts = sum(host.cost_per_hour * self._rented(name, replicas) for name, host in self.hosts.items())

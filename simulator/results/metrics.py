@@ -19,6 +19,7 @@ from simulator.results.statistics import (
     error_rate,
     latencies,
     mean_of,
+    mean_waiting,
     quantile_of,
     throughput,
 )
@@ -122,7 +123,10 @@ def steady(metric: Metric, program: Program, results: Results) -> bool:
 
 
 def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:
-    """The resource with the busiest instance; of a held pool and what is worked on while it is held, the latter."""
+    """The resource with the busiest instance.
+
+    Of a held pool and what is worked on while it is held the latter, unless it is the pool that is waited for.
+    """
     found: dict[str, Statistic] = {}
     for resource, stations in program.resources().items():
         if np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
@@ -133,7 +137,8 @@ def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, 
     active = [name for name in found if not _is_pool(program, name)]
     if _is_pool(program, top) and active:
         best = max(active, key=lambda name: found[name].pooled)
-        if found[best].pooled >= 0.9 * found[top].pooled:
+        queues = {name: mean_waiting(sections, program.resources()[name]).pooled for name in (top, best)}
+        if found[best].pooled >= 0.9 * found[top].pooled and queues[top] <= max(queues[best], 1.0):
             top = best
     return top, found[top]
 

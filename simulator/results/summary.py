@@ -288,6 +288,7 @@ class Summary:
             warnings.append(
                 "nothing is random here: all replications are equal, and intervals say nothing of other cases"
             )
+        warnings += [f"cost without {path}, of which no price is known: give one" for path in self.system.unpriced]
         warnings += self._unseen()
         warnings += fault_warnings(self.system, self.replications)
         if len(self.replications) == 1 and not all(

@@ -170,6 +170,8 @@ def _llm(
     def rate(name: str) -> Estimate:
         return ratio(counted[name], lengths).estimate(confidence)
 
+    times = [len(stations) * length for length in lengths]  # a step is counted at its end
+
     def share(over: list[float], under: list[float]) -> Estimate:
         return replace(ratio(over, under), most=1.0).estimate(confidence)
 
@@ -179,7 +181,7 @@ def _llm(
         running_mean=running.estimate(confidence),
         waiting_mean=mean_waiting(sections, stations).estimate(confidence),
         kv_cache_utilization=utilization(sections, program, memory).estimate(confidence),
-        busy=share(counted["stepping"], [len(stations) * length for length in lengths]),
+        busy=share([min(pair) for pair in zip(counted["stepping"], times, strict=True)], times),
         prompt_tokens_per_s=rate("prompt_tokens"),
         computed_tokens_per_s=rate("computed_tokens"),
         generated_tokens_per_s=rate("generated_tokens"),

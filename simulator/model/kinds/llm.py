@@ -174,6 +174,11 @@ class Llm(Resource):
         count = self.gpus + (self.prefill.gpus if self.prefill else 0)
         return count * (self.gpu.price or 0.0) if self.gpu is not None else 0.0
 
+    @property
+    def unpriced(self) -> str:
+        """Its GPUs, where the catalogue has no price of them."""
+        return "gpu" if self.gpu is not None and self.gpu.price is None else ""
+
     def held_memory(self) -> tuple[tuple[str, ...], str, ServiceMemory | None, int | None] | None:
         """What a gateway holds of its host's memory."""
         if self.gateway is None:
