@@ -143,9 +143,16 @@ cpus = st.sampled_from(
         {"cores": 4, "contention": {"sigma": 0.125, "kappa": 0.0625}},
     ]
 )  # fmt: skip
-memories = st.fixed_dictionaries(
-    {"size": st.just(size(MEMORY)), "when_full": st.sampled_from(["wait", "reject"])},
-    optional={"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"])},
+when_full = st.one_of(
+    st.sampled_from([{"when_full": "wait"}, {"when_full": "reject"}]),
+    st.fixed_dictionaries({"when_full": st.just("restart"), "restart": times}),
+)
+memories = st.builds(
+    lambda memory, when_full: memory | when_full,
+    st.fixed_dictionaries(
+        {"size": st.just(size(MEMORY))}, optional={"bandwidth": st.sampled_from(["800.0 B/s", "5000.0 B/s"])}
+    ),
+    when_full,
 )
 service_memories = st.fixed_dictionaries(
     {},
@@ -764,7 +771,10 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
             lock_specs[around.lock] = draw(locks)
         operations = {name: draw(steps(around, 2)) for name in ("a", "b")[: draw(st.integers(1, 2))]}
         services[f"s{number}"] = {"host": placed[number], **draw(service_settings), "operations": operations}
-        if host.get("memory", {}).get("when_full") == "reject":  # holding some, they would wait for each other's
+        if host.get("memory", {}).get("when_full") in (
+            "reject",
+            "restart",
+        ):  # holding some, they would wait for each other's
             services[f"s{number}"]["memory"] = draw(service_memories)
         later += [(f"s{number}.{name}", host) for name in operations]
         if number == len(placed) - 1:

@@ -2,7 +2,7 @@
 
 import pytest
 from test_engine_exact import OK, at, delay, run
-from test_engines_agree import check_program
+from test_engines_agree import TIGHT, check_program
 
 import simulator as sim
 from simulator.analytic.queues import erlang_b, mg1_ps
@@ -72,6 +72,135 @@ def test_moving_holds_the_event_loop():
     assert found.log() == [(0, 0, 1, OK), (1, 0, 2, OK)]
 
 
+def killed(times, *, size="10 B", restart="3 s", steps=None, operations=None, workloads=None, service=None, **sections):
+    host = {"memory": {"size": size, "when_full": "restart", "restart": restart}, **sections.pop("host", {})}
+    found = run(
+        operations or {"op": steps or [delay(2)]}, {"w": at(*times), **(workloads or {})}, host=host,
+        service=service or {}, **sections,
+    )  # fmt: skip
+    check_program(found.program, 100.0)
+    check_program(found.program, 100.0, sizes=TIGHT)
+    assert all(each.present == 0 for each in found.stations("hosts.h.memory"))
+    return found
+
+
+def test_a_replica_whose_request_finds_no_memory_is_killed_and_started_again():
+    # The third request is at 12 of 10 B. It is back at 4.5, just before the fifth one comes.
+    found = killed((0, 1, 1.5, 2, 4.5, 5), service={"memory": {"per_request": "4 B"}})
+    assert found.log() == [
+        (2, 1.5, 1.5, "out of memory"), (0, 0, 1.5, "out of memory"), (1, 1, 1.5, "out of memory"),
+        (3, 2, 2, "refused"), (4, 4.5, 6.5, OK), (5, 5, 7, OK),
+    ]  # fmt: skip
+    assert found.station("hosts.h.memory").busy_area == 4 * (1.5 + 0.5 + 2 + 2)
+    assert found.station("services.s.down").busy_area == 3
+    assert found.times()[0] == {"s.delay": (0, 1.5)}
+
+
+def test_those_who_wait_for_a_worker_are_killed_too():
+    found = killed((0, 0, 1, 2, 4), service={"memory": {"per_connection": "4 B"}, "workers": 1})
+    assert sorted(found.log()) == [
+        (0, 0, 1, "out of memory"), (1, 0, 1, "out of memory"), (2, 1, 1, "out of memory"), (3, 2, 2, "refused"),
+        (4, 4, 6, OK),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("service", [{"workers": 1}, {"concurrency_limit": 2}])
+def test_replicas_of_event_loops_and_with_limits_are_killed(service):
+    service = {"worker_model": "event_loop", "memory": {"per_request": "6 B"}, **service}
+    found = killed((0, 1, 2, 4), steps=[{"compute": "2 s"}], service=service)
+    assert found.log() == [(1, 1, 1, "out of memory"), (0, 0, 1, "out of memory"), (2, 2, 2, "refused"), (3, 4, 6, OK)]
+
+
+def test_a_request_for_more_than_the_whole_memory_kills():
+    found = killed((0, 1, 2), steps=[{"hold": "11 B", "steps": [delay(1)]}])
+    assert found.log() == [(0, 0, 0, "out of memory"), (1, 1, 1, "refused"), (2, 2, 2, "refused")]
+
+
+def test_a_hold_step_kills_and_what_is_held_for_good_stays():
+    service = {"memory": {"base": "2 B"}}
+    found = killed((0, 1, 4), steps=[delay(0.5), {"hold": "5 B", "steps": [delay(2)]}], service=service)
+    assert found.log() == [(1, 1, 1.5, "out of memory"), (0, 0, 1.5, "out of memory"), (2, 4, 4, "refused")]
+
+
+def test_replicas_elsewhere_are_not_touched():
+    # In turn, the first one on instance 0: odd ones on instance 1, even ones on 0, where there are never three.
+    service = {"memory": {"per_request": "4 B"}, "replicas": 2}
+    found = killed((0, 4, 4.25, 4.5, 4.75, 5, 6.5, 6.625, 6.875), host={"count": 2}, service=service)
+    assert found.log() == [
+        (0, 0, 2, OK), (5, 5, 5, "out of memory"), (1, 4, 5, "out of memory"), (3, 4.5, 5, "out of memory"),
+        (2, 4.25, 6.25, OK), (7, 6.625, 6.625, "refused"), (4, 4.75, 6.75, OK), (6, 6.5, 8.5, OK),
+        (8, 6.875, 8.875, OK),
+    ]  # fmt: skip
+    assert [each.busy_area for each in found.stations("services.s.down")] == [0, 3]
+
+
+def test_a_health_check_sends_requests_elsewhere_until_it_is_back():
+    # Replica 0 is down from 1 to 4, out of the balancer from 1.125 to 4.5; a third one on replica 1 would kill that.
+    service = {"memory": {"per_request": "4 B"}, "replicas": 2, "health_check": {"interval": "1.125 s", "failures": 1}}
+    found = killed((0, 0.25, 0.5, 0.75, 1, 2.5, 2.75, 5, 5.25, 5.5), host={"count": 2}, service=service)
+    assert found.log() == [
+        (4, 1, 1, "out of memory"), (0, 0, 1, "out of memory"), (2, 0.5, 1, "out of memory"), (1, 0.25, 2.25, OK),
+        (3, 0.75, 2.75, OK), (5, 2.5, 4.5, OK), (6, 2.75, 4.75, OK), (7, 5, 7, OK), (8, 5.25, 7.25, OK),
+        (9, 5.5, 7.5, OK),
+    ]  # fmt: skip
+
+
+def test_clients_who_all_try_again_kill_it_again():
+    # Both are refused at 2.5, kill it again when it is back at 4, and are refused for the last time at 5.5.
+    workloads = {"w": {**at(0, 1), "retries": {"most": 3, "backoff": "1.5 s", "factor": 1.0}}}
+    found = killed((), workloads=workloads, service={"memory": {"per_request": "6 B"}})
+    assert found.log() == [(0, 0, 5.5, "refused"), (1, 1, 5.5, "refused")]
+    assert found.station("services.s.down").busy_area == 6
+
+
+def test_several_that_find_no_memory_at_once_kill_once():
+    branch = [{"hold": "6 B", "steps": [delay(2)]}]
+    found = killed((0, 2, 3), steps=[{"parallel": [branch, branch, branch], "need": 1}])
+    assert found.log() == [(0, 0, 0, "out of memory"), (1, 2, 2, "refused"), (2, 3, 3, "out of memory")]
+    assert found.station("services.s.down").busy_area == 6
+
+
+def test_a_replica_that_is_down_is_not_killed_again():
+    # What t holds leaves no room for a connection to s, which is down from 1 to 4 for all that.
+    services = {
+        "s": {"host": "h", "memory": {"per_connection": "4 B"}, "operations": {"op": [delay(1)]}},
+        "t": {"host": "h", "operations": {"op": [{"hold": "8 B", "steps": [delay(3.5)]}]}},
+    }
+    workloads = {"w": at(1, 2, 3.75, 4.5), "v": {**at(0), "operation": "t.op"}}
+    found = killed((), services=services, workloads=workloads)
+    assert found.log() == [
+        (0, 1, 1, "out of memory"),
+        (1, 2, 2, "refused"),
+        (2, 3.75, 3.75, "refused"),
+        (3, 4.5, 5.5, OK),
+    ]
+    assert found.log("v") == [(0, 0, 3.5, OK)]
+    assert found.stations("services.s.down")[0].busy_area == 3
+
+
+def test_a_crash_of_its_host_and_a_kill_overlap():
+    crash = {"host": "h", "at": "2 s", "lasts": "4 s"}
+    found = killed((0, 1, 5, 6.5), service={"memory": {"per_request": "6 B"}}, faults={"f": crash})
+    assert found.log() == [
+        (1, 1, 1, "out of memory"),
+        (0, 0, 1, "out of memory"),
+        (2, 5, 5, "refused"),
+        (3, 6.5, 8.5, OK),
+    ]
+
+
+def test_the_analysis_assumes_that_nobody_is_killed():
+    service = {"memory": {"per_connection": "1 B", "per_request": "2 B"}}
+    restart, reject = (
+        sim.facts(run({"op": [delay(2)]}, {"w": at(0)}, host={"memory": memory}, service=service).program)
+        for memory in ({"size": "10 B", "when_full": "restart"}, {"size": "10 B", "when_full": "reject"})
+    )
+    [killing], [rejecting] = restart.workloads, reject.workloads
+    assert killing.expected_throughput == rejecting.expected_throughput
+    found = {each.resource: each for each in killing.demands}
+    assert found["hosts.h.memory"] == next(each for each in rejecting.demands if each.resource == "hosts.h.memory")
+
+
 MODEL = """
 hosts: {h: {cpu: 64, memory: {size: 1 GiB, when_full: reject, bandwidth: 10 GB/s}}}
 services: {s: {host: h, memory: {base: 24 MiB, per_request: %s}, operations: {o: [%s]}}}
@@ -107,7 +236,9 @@ def test_memory_bandwidth_is_processor_sharing():
         ("", "{base: 1 GiB}", "services.s.memory: host 'h' has no memory, expected one (hosts.h.memory)"),
         ("1 GiB", "{per_request: 5}", "per_request: got 5, expected a size"),
         ("1 GiB", "{per_request: -5 B}", "expected a size"),
-        ("{size: 1 GiB, when_full: explode}", "{}", "expected 'wait' or 'reject'"),
+        ("{size: 1 GiB, when_full: explode}", "{}", "expected 'wait' or 'reject' or 'restart'"),
+        ("{size: 1 GiB, restart: 1 s}", "{}", "hosts.h.memory: got restart with when_full: wait, expected it with"),
+        ("{size: 1 GiB, when_full: restart, restart: 5}", "{}", "restart: got 5, expected a duration"),
         ("{size: 1 GiB, bandwidth: 0 B/s}", "{}", "expected a bandwidth above 0"),
     ],
 )

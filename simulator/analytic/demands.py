@@ -2,7 +2,7 @@
 
 Nothing is simulated, so the answers are instant and carry these assumptions:
 
-- Nothing fails: no fault happens, no time-out fires, no queue is full, so handlers and their retries do not run. A
+- Nothing fails: no fault happens, no time-out fires, no queue or memory is full, so handlers and retries do not run. A
   `Fail` that the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing
   follows it. Gauges are as at time 0, but garbage collections come as often as they do on average.
 - All instances that autoscaling may start are there.

@@ -1,8 +1,9 @@
 """Health checks: how a balancer finds out which replicas are down.
 
 Every replica is checked at each interval. After `failures` failed checks in a row the balancer does not choose it any
-more, and after the first one that succeeds it does again. A check fails while the replica's host is down; being slow is
-healthy. Lowers to a background workload, and two gauges a replica: whether it is down, and the failed checks in a row.
+more, and after the first one that succeeds it does again. A check fails while the replica's host is down, or it was
+killed for want of memory; being slow is healthy. Lowers to a background workload, and two gauges a replica: whether it
+is down, and the failed checks in a row.
 """
 
 from __future__ import annotations

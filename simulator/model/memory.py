@@ -5,29 +5,32 @@ station: so many bytes a second for all cores together, in equal parts, as a mem
 
 A service says what it holds in its `memory`: `base` for each replica for good, `per_connection` for each request from
 its arrival on, and `per_request` while a worker has it. What a step holds for a while is a `hold` step's. When the
-memory is full, who asks for more waits, or is turned away with `out of memory`. Requests that wait for memory while
-they hold some can bring everything to a standstill, as they do in reality: connections that fill the memory leave
-nothing for a request to be served with. `when_full: reject`, or time-outs, keep a system out of that.
+memory is full, who asks for more waits, is turned away with `out of memory`, or has its replica killed and started
+again (`simulator.model.out_of_memory`). Requests that wait for memory while they hold some can bring everything to a
+standstill, as they do in reality: connections that fill the memory leave nothing for a request to be served with.
+`when_full: reject` or `restart`, or time-outs, keep a system out of that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from simulator.distributions import Constant
-from simulator.model.distribution import SizeDistribution
+from pydantic import model_validator
+
+from simulator.distributions import Constant, Distribution
+from simulator.model.distribution import DurationDistribution, SizeDistribution
+from simulator.model.out_of_memory import OUT_OF_MEMORY, take_or_be_killed
 from simulator.model.part import Bandwidth, Part, PositiveSize, Size
 from simulator.model.resource import RESOURCES
 from simulator.program.builder import Builder
+from simulator.program.instructions import Acquire
 from simulator.program.stations import Pool, Sharing
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
     from simulator.model.system import System
-
-OUT_OF_MEMORY = "out of memory"
 
 
 class Memory(Part):
@@ -37,12 +40,34 @@ class Memory(Part):
 
     size: PositiveSize
     """Bytes that services and requests may hold."""
-    when_full: Literal["wait", "reject"] = "wait"
-    """What happens to a request that asks for more than is free; where it is turned away, with `out of memory`."""
+    when_full: Literal["wait", "reject", "restart"] = "wait"
+    """What happens to a request that asks for more than is free; where it is turned away, with `out of memory`. With
+    `restart` the replica that serves it is killed, with all of its requests, and started again."""
+    restart: DurationDistribution = DurationDistribution.model_validate("30 s")
+    """How long after it was killed a replica serves again, with `when_full: restart`: what notices it, and the start of
+    the program. systemd waits 100 ms (RestartSec), Kubernetes nothing at first, and 10 s to 5 min where a container is
+    killed again and again (Pod Lifecycle, restart policy). Programs take from 100 ms to some minutes where they warm
+    up."""
     bandwidth: Bandwidth | None = None
     """Bytes a second that all cores together move to and from it; unlimited where left out. A DDR4-3200 channel has
     25.6 GB/s, a DDR5-4800 channel 38.4 GB/s (JEDEC JESD79-4 and -5: transfers a second times 8 bytes), servers have
     6 to 12 channels, and programs such as STREAM reach 70 to 90 % of that."""
+
+    @model_validator(mode="after")
+    def _restarts_where_it_kills(self) -> Self:
+        if "restart" in self.model_fields_set and self.when_full != "restart":
+            raise ValueError(f"got restart with when_full: {self.when_full}, expected it with when_full: restart")
+        return self
+
+    @property
+    def kills(self) -> bool:
+        """Whether replicas are killed when it is full."""
+        return self.when_full == "restart"
+
+    @property
+    def cycle(self) -> float:
+        """Mean time for which a replica is down."""
+        return self.restart.distribution().mean if self.kills else 0.0
 
     def lower(self, builder: Builder, resource: str, taken: float) -> int:
         """The pool of one host instance, of which `taken` bytes are held for good."""
@@ -56,6 +81,18 @@ class Memory(Part):
         if self.bandwidth is None:
             return None
         return builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,)))
+
+
+def take_memory(site: Site, amount: Distribution) -> None:
+    """Emit the taking of bytes of the memory of a site's host, which are held until `release`."""
+    memory = site.lowering.system.hosts[site.deployment.service.host].memory
+    assert memory is not None
+    place = site.place(lambda host: host.memory)  # type: ignore[arg-type,return-value]
+    acquire = Acquire(place, site.component("memory"), site.builder.draw(amount, "memory"))
+    if memory.kills:
+        take_or_be_killed(site, acquire, memory.restart.distribution())
+    else:
+        site.builder.emit(acquire)
 
 
 class ServiceMemory(Part):
@@ -72,14 +109,14 @@ class ServiceMemory(Part):
         """Take what a connection holds; returns how many things are to be released."""
         if not self.per_connection:
             return 0
-        site.acquire("memory", site.place(lambda host: host.memory), Constant(self.per_connection))  # type: ignore[arg-type,return-value]
+        take_memory(site, Constant(self.per_connection))
         return 1
 
     def begin(self, site: Site) -> int:
         """Take what a request holds; returns how many things are to be released."""
         if self.per_request is None:
             return 0
-        site.acquire("memory", site.place(lambda host: host.memory), self.per_request.distribution())  # type: ignore[arg-type,return-value]
+        take_memory(site, self.per_request.distribution())
         return 1
 
 

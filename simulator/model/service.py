@@ -195,7 +195,10 @@ class Service(Part):
         builder, resource = lowering.builder, f"services.{name}"
         instances = lowering.hosts[self.host]
         fails = self.host in lowering.failing_hosts
-        counted = self.counts_requests or fails
+        memory = lowering.system.hosts[self.host].memory
+        killed = memory is not None and memory.kills
+        steered = (fails or killed) and self.health_check is not None
+        counted = self.counts_requests or fails or killed
         if self.scaling is None:
             instances = instances[: lowering.system.hosts[self.host].count]
         replicas = self.scaling.most if self.scaling else self.replicas or len(instances)
@@ -207,12 +210,12 @@ class Service(Part):
             requests = tuple(builder.station(limit) for _ in range(replicas))
         elif self.worker_model == "event_loop" and counted:
             requests = self._pools(builder, f"{resource}.requests", replicas, math.inf)
-        balancer = builder.balancer(self._balancer(requests, checked=fails and self.health_check is not None))
+        balancer = builder.balancer(self._balancer(requests, checked=steered))
         bucket = self.rate_limit.lower(builder, f"{resource}.rate_limit") if self.rate_limit else None
         places = tuple(replica % len(instances) for replica in range(replicas))
         deployment = Deployment(
             name, self, requests, loops, balancer, bucket, tuple(instances[place] for place in places), places, counted,
-            down=_gauges(builder, f"{resource}.down", replicas) if fails and self.health_check else (),
+            down=_gauges(builder, f"{resource}.down", replicas) if steered or killed else (),
             heap=_gauges(builder, f"{resource}.heap", replicas) if self.garbage_collection else (),
         )  # fmt: skip
         self._lower_controls(lowering, deployment)

@@ -19,6 +19,7 @@ from simulator.distributions import Distribution
 from simulator.model import call as _calls  # takes their steps into the language  # noqa: F401
 from simulator.model.distribution import CountDistribution, DurationDistribution, SizeDistribution
 from simulator.model.growth import Growth
+from simulator.model.memory import take_memory
 from simulator.model.part import Count, Part, Share
 from simulator.model.resource import discover
 from simulator.model.step import EXPECTED_STEP, STEPS, Place, StepPart, lower_steps, verb_of
@@ -246,7 +247,7 @@ class Hold(StepPart):
 
     def lower(self, site: Site) -> None:
         """Bytes of the memory pool, held over the steps."""
-        site.acquire("memory", site.place(lambda host: host.memory), self.hold.distribution())  # type: ignore[arg-type,return-value]
+        take_memory(site, self.hold.distribution())
         lower_steps(self.steps, site)
         site.release()
 

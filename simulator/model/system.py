@@ -148,6 +148,7 @@ class System(StackOfResources):
         """Seconds in which the slowest resource goes once through its states."""
         cycles = [each.cycle for section in RESOURCES for each in self.resources(section).values()]
         cycles += [host.cpu.cycle for host in self.hosts.values()]
+        cycles += [host.memory.cycle for host in self.hosts.values() if host.memory is not None]
         return max(cycles, default=0.0)
 
     @property
