@@ -4,7 +4,8 @@
                     (`prefix_caching`) compute only what is new, where the turn comes to the same replica
     window          the last so many tokens of it; once something is cut off, the rest begins differently every time,
                     and nothing behind the system's text is found again
-    summary         once it is longer than `above`, a language model writes a summary of `to` tokens in its place
+    summary         once it is longer than `above`, a language model reads it, and nothing else, and writes a summary
+                    of `to` tokens in its place
     store           it is kept outside (a session store, a database): fetched before and saved after every turn
 
 The Model Context Protocol (MCP), through which models reach tools and resources, keeps no conversation, shares no keys

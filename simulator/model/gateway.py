@@ -9,7 +9,9 @@ a gateway written in Rust at 10,000 requests/s on 4 cores, 5 ms for one in Pytho
 
 On the way of a prompt: the rate limits, the workers, authentication, `cpu`, the limits of tokens, the cache, and the
 back end that `routing` chooses, each with a time-out, retries, breaker and hedging of its own; where that fails, those
-in `fallback`, in order.
+in `fallback`, in order. A time-out is on the whole answer, also where a user reads along, so it has to leave time for the
+longest one: what is cut off is asked again of the next back end. To ask one back end and others only where that
+fails, name them all in order with `routing: fallback`.
 """
 
 from __future__ import annotations
@@ -128,7 +130,7 @@ class Gateway(Part):
     """Which back end a prompt goes to: by weight, in turn, to the one with the fewest prompts, always the same for a
     conversation (or `key`), or the first, and the others in order where that fails."""
     fallback: list[str] = Field(default_factory=list)
-    """Back ends that are asked in turn where the chosen one fails."""
+    """Names of back ends that are asked in turn where the one that was chosen by weight or so fails."""
 
     @model_validator(mode="after")
     def _falls_back_to_what_there_is(self) -> Self:
