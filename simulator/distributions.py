@@ -597,6 +597,11 @@ class Discrete(Distribution):
         """The variance of the index."""
         return _moments(self.probabilities())[1]
 
+    @property
+    def count(self) -> int:
+        """How many there are to choose among."""
+        return len(self.weights)
+
     def probabilities(self) -> FloatArray:
         """Probability of each index; shape (n,)."""
         return np.diff(weights_table(self.weights), prepend=0.0)

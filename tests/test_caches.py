@@ -10,6 +10,7 @@ import simulator as sim
 from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
 from simulator.analytic.contents import settled_content
 from simulator.distributions import Zipf
+from simulator.errors import InputError
 from simulator.program.stations import Eviction
 
 ONE = {"uniform": 1}
@@ -183,3 +184,35 @@ def test_a_lock_with_a_key_excludes_requests_for_the_same_key_only():
     assert finished.log("w") == [(0, 0, 2, OK), (1, 0, 4, OK)]
     assert finished.log("v") == [(0, 0, 2, OK)]
     assert finished.times("w")[1] == {"s.lock l": (2, 0), "s.delay": (0, 2)}
+
+
+def observed(keys):
+    return f"""
+hosts: {{h: {{cpu: 1}}}}
+caches: {{c: {{entries: 20}}}}
+services: {{s: {{host: h, operations: {{o: [{{lookup: c, key: {keys}, miss: [{{delay: 1 ms}}]}}]}}}}}}
+workloads: {{w: {{rate: 1k/s, operation: s.o}}}}
+"""
+
+
+def test_keys_as_popular_as_in_a_log_hit_as_often_as_the_law_that_they_follow(tmp_path):
+    """A file with the weights of Zipf's law, in any order, does what the law does, on both engines alike."""
+    weights = [1000.0 / rank for rank in range(1, 101)]
+    (tmp_path / "log.csv").write_text("requests\n" + "\n".join(f"{each!r}" for each in reversed(weights)))
+    (tmp_path / "model.yaml").write_text(observed("{observed: log.csv}"))
+    measured, law = sim.load(tmp_path / "model.yaml"), sim.loads(observed("{zipf: {count: 100, exponent: 1}}"))
+    hits = [
+        sim.run(each, sim.Settings(duration=20.0, jobs=1)).resources["caches.c"].hit_ratio for each in (measured, law)
+    ]
+    assert hits[0].value == pytest.approx(hits[1].value, abs=2e-3)
+    program = sim.lower(measured)
+    digests = {sim.simulate(program, 2.0, seed=1, engine=engine).digest() for engine in ("simpy", "compiled")}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"), [("[0, 0]", "every count is 0"), ("[3, -1]", "at least 0"), ("[]", "list")]
+)
+def test_counts_of_keys_that_say_nothing_are_refused(counts, message):
+    with pytest.raises(InputError, match=message):
+        sim.loads(observed(f"{{observed: {{counts: {counts}}}}}"))

@@ -21,6 +21,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
     ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -317,8 +318,38 @@ class ZipfSpec(Part):
     """0 is uniform; around 0.8 to 1 is usual for web pages."""
 
 
+class ObservedKeys(Part):
+    """How often each key was asked for in a log or a trace; a key's popularity is its share of that."""
+
+    bare: ClassVar[str | None] = "file"
+
+    file: str | None = None
+    """CSV file, relative to the model's, with a row for each key."""
+    column: str | None = None
+    """Name of the column with the number of requests; the only one where it is left out."""
+    counts: tuple[Amount, ...] = ()
+    """The numbers, where there is no file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _load(cls, data: Any, info: ValidationInfo) -> Any:
+        data = cls.long_form(data)
+        if isinstance(data, dict) and isinstance(data.get("file"), str) and not data.get("counts"):
+            return {**data, "counts": read_column(data["file"], data.get("column"), info.context)}
+        return data
+
+    @field_validator("counts")
+    @classmethod
+    def _says_something(cls, counts: tuple[float, ...]) -> tuple[float, ...]:
+        if not counts:
+            raise ValueError("expected a file or a list of counts")
+        if not any(counts):
+            raise ValueError("every count is 0, expected at least one above 0")
+        return tuple(sorted(counts, reverse=True))
+
+
 class KeySpec(Part):
-    """How popular keys are: `uniform: 1000` keys, or `zipf: {count: 1M, exponent: 0.9}`."""
+    """How popular keys are: `uniform: 1000` keys, `zipf: {count: 1M, exponent: 0.9}`, or as `observed: log.csv`."""
 
     exclusive: ClassVar[bool] = True
 
@@ -326,15 +357,19 @@ class KeySpec(Part):
     """Number of keys, all equally popular."""
     zipf: ZipfSpec | None = None
     """Few keys are popular, most are not."""
+    observed: ObservedKeys | None = None
+    """As popular as they were; `observed: log.csv` is short for `observed: {file: log.csv}`."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.uniform is None) == (self.zipf is None):
-            raise ValueError("expected exactly one of uniform, zipf")
+        if sum(each is not None for each in (self.uniform, self.zipf, self.observed)) != 1:
+            raise ValueError("expected exactly one of uniform, zipf, observed")
         return self
 
-    def distribution(self) -> distributions.Zipf:
+    def distribution(self) -> distributions.Zipf | distributions.Discrete:
         """Popularity by key, keys numbered from 0."""
+        if self.observed is not None:
+            return distributions.Discrete(self.observed.counts)
         if self.zipf is not None:
             return distributions.Zipf(self.zipf.count, self.zipf.exponent)
         assert self.uniform is not None

@@ -9,8 +9,8 @@ a gateway written in Rust at 10,000 requests/s on 4 cores, 5 ms for one in Pytho
 
 On the way of a prompt: the rate limits, the workers, authentication, `cpu`, the limits of tokens, the cache, and the
 back end that `routing` chooses, each with a time-out, retries, breaker and hedging of its own; where that fails, those
-in `fallback`, in order. A time-out is on the whole answer, also where a user reads along, so it has to leave time for the
-longest one: what is cut off is asked again of the next back end. To ask one back end and others only where that
+in `fallback`, in order. A time-out is on the whole answer, also where a user reads along, so it has to leave time for
+the longest one: what is cut off is asked again of the next back end. To ask one back end and others only where that
 fails, name them all in order with `routing: fallback`.
 """
 

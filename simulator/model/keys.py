@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from simulator.distributions import Zipf
+from simulator.distributions import Discrete, Zipf
 from simulator.model.distribution import KeySpec
 from simulator.program.instructions import DrawInto
 
@@ -29,10 +29,10 @@ class RequestKeys:
         self._of_request: dict[str, int] = {}
         self._picked: dict[str, int] = {}
 
-    def distribution(self, name: str) -> Zipf:
+    def distribution(self, name: str) -> Zipf | Discrete:
         """The popularity of the keys of that name."""
         kind: Any = self.lowering.system.resources("keys")[name]
-        distribution: Zipf = kind.distribution()
+        distribution: Zipf | Discrete = kind.distribution()
         return distribution
 
     def register(self, name: str) -> int:
@@ -81,9 +81,9 @@ class KeyUse(KeySpec):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [field for field in ("name", "uniform", "zipf") if getattr(self, field) is not None]
+        given = [field for field in ("name", "uniform", "zipf", "observed") if getattr(self, field) is not None]
         if len(given) != 1:
-            raise ValueError("expected the name of a key, or exactly one of uniform, zipf")
+            raise ValueError("expected the name of a key, or exactly one of uniform, zipf, observed")
         return self
 
     def register(self, site: Site, purpose: str) -> int:

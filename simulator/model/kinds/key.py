@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Key(KeySpec, Resource):
-    """What requests are about: one of `uniform: 1000` equally popular things, or of `zipf: {count, exponent}`."""
+    """What requests are about: one of `uniform: 1000` equally popular things, of `zipf: {count, exponent}`, or as
+    `observed` in a log."""
 
     section: ClassVar[str] = "keys"
     noun: ClassVar[str] = "key"
