@@ -361,3 +361,28 @@ class TestPrecision:
         assert results.replications == 12
         assert results.workloads["w"].latency_s is not None
         assert np.isfinite(results.workloads["w"].latency_s["mean"].half_width)
+
+
+WORKERS_AROUND_A_CPU = """
+hosts: {{h: {{cpu: 8}}, d: {{cpu: 2}}}}
+services:
+  web: {{host: h, workers: {workers}, operations: {{go: [{{call: db.q}}, {{delay: 90 ms}}]}}}}
+  db: {{host: d, operations: {{q: [{{compute: {{exponential: 16 ms}}}}]}}}}
+workloads: {{w: {{rate: {rate}/s, operation: web.go}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "rate", "limit"),
+    [
+        (10, 88, "services.web.workers"),  # waited for, while the CPU behind them has a third to spare
+        (40, 140, "hosts.d.cpu"),  # held by requests that share a CPU which has nothing to spare
+    ],
+)
+def test_workers_are_the_bottleneck_only_where_they_are_waited_for_and_what_they_wait_for_is_not_full(
+    workers, rate, limit
+):
+    system = loads(WORKERS_AROUND_A_CPU.format(workers=workers, rate=rate))
+    results = run(system, Settings(replications=2, duration=60.0, jobs=1))
+    assert results.bottleneck is not None
+    assert results.bottleneck.resource == limit

@@ -34,6 +34,8 @@ from simulator.results.token_statistics import (
 )
 from simulator.results.tokens import TokenMeters
 
+SATURATED = 0.95
+"""Busy share from which a resource is taken to be saturated."""
 MESSAGES = "messages."
 """What the names of streams of messages begin with."""
 
@@ -125,7 +127,8 @@ def steady(metric: Metric, program: Program, results: Results) -> bool:
 def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:
     """The resource with the busiest instance.
 
-    Of a held pool and what is worked on while it is held the latter, unless it is the pool that is waited for.
+    Of a held pool and what is worked on while it is held the latter, unless that has capacity left and it is the pool
+    that is waited for.
     """
     found: dict[str, Statistic] = {}
     for resource, stations in program.resources().items():
@@ -138,7 +141,8 @@ def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, 
     if _is_pool(program, top) and active:
         best = max(active, key=lambda name: found[name].pooled)
         queues = {name: mean_waiting(sections, program.resources()[name]).pooled for name in (top, best)}
-        if found[best].pooled >= 0.9 * found[top].pooled and queues[top] <= max(queues[best], 1.0):
+        pool_is_free = queues[top] <= max(queues[best], 1.0)
+        if found[best].pooled >= 0.9 * found[top].pooled and (pool_is_free or found[best].pooled >= SATURATED):
             top = best
     return top, found[top]
 

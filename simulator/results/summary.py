@@ -15,7 +15,7 @@ from simulator.results.batches import von_neumann_ok
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
-from simulator.results.metrics import MESSAGES, busiest, statistic, workloads_of
+from simulator.results.metrics import MESSAGES, SATURATED, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
     Bottleneck,
@@ -43,7 +43,6 @@ from simulator.results.statistics import (
 from simulator.results.token_statistics import distribution, llm_results, tokens_result
 from simulator.results.trend import filling, grows
 
-SATURATED = 0.95
 GROWTH_CONFIDENCE = 0.999
 LEAST_BATCHES = 8
 EXPECTED_GROWTH_CONFIDENCE = 0.8

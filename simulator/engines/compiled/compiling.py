@@ -64,7 +64,7 @@ class DiskCache:
             with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
                 return _rebuild(target, *pickle.loads((directory / name).read_bytes()))
         if self.announce:
-            log.warning("tpsim: compiling the engine, once for this version: this takes half a minute")
+            log.warning("tpsim: compiling the engine, once for this version: this takes up to half a minute")
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
