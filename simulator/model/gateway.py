@@ -27,7 +27,7 @@ from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Bulkhead, Guard
 from simulator.model.memory import ServiceMemory
 from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, PositiveRate, Share
-from simulator.model.prompt import Endpoint, Prompt, latency_meters
+from simulator.model.prompt import WRONG_METER, Endpoint, Prompt, latency_meters
 from simulator.model.resource import Finding
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
@@ -251,7 +251,7 @@ class Routing:
         hit_by_chance(builder, cache.similar, lambda: self.endpoint.route(site, self.prompt), found)
 
     def _wrong(self, site: Site) -> Callable[[], None]:
-        builder, name = site.builder, f"llms.{self.endpoint.name}.wrong answers"
+        builder, name = site.builder, f"llms.{self.endpoint.name}.{WRONG_METER}"
         return lambda: builder.emit(Meter(builder.meters(name), builder.draw(Constant(1.0), "wrong")))
 
 

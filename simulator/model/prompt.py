@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 LATENCY_METERS = ("first token", "decode time", "decode tokens", "longest gap")
 USAGE_METERS = ("prompt", "cached", "output")
 PAID_METER = "usd"
+WRONG_METER = "wrong answers"
+PREFILL = "prefill"
+"""What the GPUs that only compute prompts are called, behind the name of their LLM."""
 
 
 @dataclass(frozen=True, slots=True)

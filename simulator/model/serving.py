@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from simulator.distributions import Constant, Distribution
-from simulator.model.prompt import Prompt, latency_meters, usage_meters
+from simulator.model.prompt import PREFILL, Prompt, latency_meters, usage_meters
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
@@ -162,7 +162,7 @@ class Serving:
         return Generate(
             Place(()), site.builder.component(f"{self.name}.{part}"), site.builder.component(f"{self.name}.decode"),
             prompt.input, prompt.output if output is None else output,
-            usage_meters(site, f"{self.resource}.prefill" if output is not None else self.resource),
+            usage_meters(site, f"{self.resource}.{PREFILL}" if output is not None else self.resource),
             latency_meters(site) if prompt.streamed else None,
             prompt.key, prompt.kept, prompt.shared, prompt.shared_key, begun,
             prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0,

@@ -166,11 +166,10 @@ def _llm(
     memory = tuple(station.memory for number in stations if isinstance(station := program.stations[number], Inference))
     counted = {name: [inference_field(section, own, name) for section in sections] for name in INFERENCE_FIELDS}
     lengths = [section.length for section in sections]
+    times = [len(stations) * length for length in lengths]  # a step is counted at its end
 
     def rate(name: str) -> Estimate:
         return ratio(counted[name], lengths).estimate(confidence)
-
-    times = [len(stations) * length for length in lengths]  # a step is counted at its end
 
     def share(over: list[float], under: list[float]) -> Estimate:
         return replace(ratio(over, under), most=1.0).estimate(confidence)

@@ -9,15 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.model.objective import LATENCY, TOKEN_TIMES, Limits
+from simulator.model.prompt import LATENCY_METERS, PAID_METER, PREFILL, USAGE_METERS, WRONG_METER
 from simulator.records import Floats
 from simulator.results.latencies import Counts, Latencies, LatencySeries
 from simulator.results.sums import TimeSums, add_by_tick
 
-FIRST_TOKEN = "first token"
-LATENCY_METERS = (FIRST_TOKEN, "decode time", "decode tokens", "longest gap")
-PROMPT, CACHED, OUTPUT, USD = ".prompt", ".cached", ".output", ".usd"
-WRONG = ".wrong answers"
-PREFILL = ".prefill"
+PROMPT, CACHED, OUTPUT, USD = (f".{name}" for name in (*USAGE_METERS, PAID_METER))
+WRONG, APART = f".{WRONG_METER}", f".{PREFILL}"
 Times = dict[str, tuple[NDArray[np.bool_], Floats]]
 """Which completed requests have a time, and the time (s) of each of them, by its name in objectives."""
 
@@ -54,7 +52,7 @@ class TokenMeters:
             for name in named
         }
         wrong = {name.removesuffix(WRONG): index for name, index in number.items() if name.endswith(WRONG)}
-        return cls(number.get(FIRST_TOKEN), usage, wrong)
+        return cls(number.get(LATENCY_METERS[0]), usage, wrong)
 
     def counting(self, kind: str) -> list[int]:
         """Meters that together count every token of a kind, or every USD, once.
@@ -63,7 +61,7 @@ class TokenMeters:
         """
         chosen = []
         for name, usage in self.usage.items():
-            is_apart, has_apart = name.endswith(PREFILL), name + PREFILL in self.usage
+            is_apart, has_apart = name.endswith(APART), name + APART in self.usage
             meter: int | None = getattr(usage, kind)
             if meter is not None and not (has_apart if kind in ("prompt", "cached") else is_apart and kind == "output"):
                 chosen.append(meter)

@@ -31,7 +31,7 @@ from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kept_precision, kv_tokens, step_time
 from simulator.model.memory import ServiceMemory
 from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
-from simulator.model.prompt import Endpoint, Prompt
+from simulator.model.prompt import PREFILL, Endpoint, Prompt
 from simulator.model.provider import Provider
 from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
@@ -231,7 +231,7 @@ class Llm(Resource):
             count = self.prefill.gpus // self.tensor_parallel
             size = self.model.kv_bytes(kept_precision(self.precision, self.kv_precision))
             prefills = Prefills.lower(
-                builder, f"{resource}.prefill", spec, count, self.balancer, self.prefill.link, size
+                builder, f"{resource}.{PREFILL}", spec, count, self.balancer, self.prefill.link, size
             )
         engines = Engines.lower(builder, resource, spec, self.gpus // self.tensor_parallel, self.balancer)
         return Serving(name, engines, prefills, self.front_end.distribution(), self.affinity)
