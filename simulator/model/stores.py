@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from simulator.analytic.contents import settled_content
-from simulator.analytic.demands import stores
+from simulator.analytic.hit_ratios import stores
 from simulator.program.builder import Builder
 from simulator.program.instructions import Insert, Jump, Lookup, Place
 from simulator.program.program import Program

@@ -1,0 +1,422 @@
+"""Reading: a Program's code as mean times and flows, with the assumptions of `simulator.analytic.demands`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simulator.analytic.inference import sequences_per_second, time_alone
+from simulator.analytic.keys import popularity_of, shards_of, shares_of
+from simulator.distributions import Constant
+from simulator.program import instructions as ops
+from simulator.program.instructions import Place
+from simulator.program.program import Messages, Program, Users, Workload
+from simulator.program.stations import (
+    Batch,
+    Breaker,
+    Gauge,
+    Inference,
+    Sharing,
+    Station,
+    capacity_of,
+)
+
+Floats = NDArray[np.float64]
+
+
+def _seconds_per_unit(station: Station) -> float:
+    """Time that a unit of work takes alone."""
+    return 1.0 / station.capacity[0] if isinstance(station, Sharing) else 1.0
+
+
+class Step(NamedTuple):
+    """What an instruction means for the mean: its time (s), where its token goes on, and what it runs aside.
+
+    `onward` and `aside` are instructions with how often each is gone to. Aside run the body of a loop, branches
+    and messages; `time` has what the token waits for them. `ended` is 1 where the token has done its work here.
+    """
+
+    time: float = 0.0
+    onward: tuple[tuple[int, float], ...] = ()
+    aside: tuple[tuple[int, float], ...] = ()
+    ended: float = 0.0
+
+
+def fetches_once(following: ops.Instruction) -> bool:
+    """Whether keyed locks are those of a single flight: who has waited finds the key, and holds it for no time."""
+    return isinstance(following, ops.Lookup) and not following.counted
+
+
+class Target(NamedTuple):
+    """A place, and where keys choose among its stations, the share that each gets."""
+
+    place: Place
+    shares: tuple[float, ...] | None
+
+
+@dataclass(slots=True)
+class _Hold:
+    """Units of pools that a token holds, on top of others."""
+
+    target: Target
+    units: float
+    below: _Hold | None
+
+
+class CodePath:
+    """Mean executions by instruction (`flow`, where above 0), and visits and demand by station, of one request."""
+
+    def __init__(self, reading: Reading, start: int) -> None:
+        self.reading = reading
+        self.flow: dict[int, float] = {start: 1.0}
+        self._holds: dict[int, _Hold | None] = {start: None}
+        self._last = start
+        self._visits: dict[Target, float] = {}
+        self._demand: dict[Target, float] = {}
+        self._weights: dict[int, tuple[float, ...]] = {}  # of the replicas that a register's number is chosen from
+        self._follow(start)
+        self.visits = self._by_station(self._visits)
+        self.demand = self._by_station(self._demand)
+
+    def _follow(self, start: int) -> None:
+        """Visit instructions in order: flow only goes forward, for loops run their bodies aside."""
+        instructions, steps, flow = self.reading.program.instructions, self.reading.steps, self.flow
+        pc = start
+        while pc <= self._last:
+            executions = flow.get(pc)
+            if executions is not None:
+                step = steps[pc]
+                held = self._holds[pc]
+                self._occupy(held, executions * step.time)
+                held = self._use(instructions[pc], pc, executions, held)
+                for target, weight in step.onward:
+                    self._reach(target, executions * weight, held)
+                for target, weight in step.aside:
+                    self._reach(target, executions * weight, None)
+            pc += 1
+
+    def _reach(self, pc: int, executions: float, held: _Hold | None) -> None:
+        if executions > 0.0:
+            self.flow[pc] = self.flow.get(pc, 0.0) + executions
+            self._holds[pc] = held
+            self._last = max(self._last, pc)
+
+    def _occupy(self, held: _Hold | None, time: float) -> None:
+        """Add the time that passes to the demand of all that is held."""
+        while held is not None and time > 0.0:
+            _add(self._demand, held.target, time * held.units)
+            held = held.below
+
+    def _use(self, instruction: ops.Instruction, pc: int, executions: float, held: _Hold | None) -> _Hold | None:
+        """Count a visit; returns what is held afterwards."""
+        match instruction:
+            case ops.Acquire():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                return _Hold(target, self._units(instruction), held)
+            case ops.AcquireKey():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                return _Hold(target, 1.0, held)
+            case ops.Halt():
+                return _Hold(self.reading.target(instruction.place, pc), self._capacity_at(instruction.place), held)
+            case ops.Release() | ops.Resume():
+                return held.below if held is not None else None
+            case ops.Work() | ops.TakeTokens():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions * self.reading.asked(instruction))
+            case ops.Generate():
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions * self.reading.generation(instruction))
+            case ops.Lookup(counted=True):
+                target = self.reading.target(instruction.place, pc)
+                _add(self._visits, target, executions)
+                _add(self._demand, target, executions)
+            case ops.Select():
+                self._weights[instruction.register] = self.reading.program.balancers[instruction.balancer].weights
+        return held
+
+    def _capacity_at(self, place: ops.Place) -> float:
+        """Mean capacity of the stations of a place, all of which is taken up while one is halted."""
+        each = [capacity_of(self.reading.program.stations[number]) for number in place.stations]
+        return math.fsum(each) / len(each)
+
+    def _units(self, instruction: ops.Acquire) -> float:
+        """Units that are held; a breaker's permit is none."""
+        is_breaker = isinstance(self.reading.program.stations[instruction.place.stations[0]], Breaker)
+        return 0.0 if is_breaker else self.reading.mean(instruction.amount)
+
+    def _by_station(self, totals: dict[Target, float]) -> Floats:
+        """Spread what goes to places over their stations: by keys, by the weights of replicas, or equally."""
+        values = np.zeros(len(self.reading.program.stations))
+        for (place, shares), total in totals.items():
+            weights = shares or self._weights.get(place.register) or (1.0,) * len(place.stations)
+            np.add.at(values, list(place.stations), total * np.array(weights) / math.fsum(weights))
+        return values
+
+
+def _mean_tokens(engine: Inference, instruction: ops.Generate) -> tuple[float, float, float]:
+    """Mean tokens of a prompt, of what is there of it, and of those to generate; of prompt and answer one at least."""
+    if instruction.begun:
+        return instruction.mean_prompt, instruction.mean_prompt, max(instruction.mean_output - 1.0, 1.0)
+    cached = instruction.mean_cached if engine.prefix_caching else 0.0
+    return max(instruction.mean_prompt, 1.0), cached, max(instruction.mean_output, 1.0)
+
+
+def _add(totals: dict[Target, float], target: Target, amount: float) -> None:
+    totals[target] = totals.get(target, 0.0) + amount
+
+
+class Reading:
+    """A Program's code as steps, given the hit ratio of each lookup by its instruction.
+
+    `time_left` is the mean time (s) from an instruction to the end of its token (of one turn, in a loop's body)
+    or to its failure, `success` the probability of getting to that end.
+    """
+
+    def __init__(self, program: Program, hit_ratios: Mapping[int, float]) -> None:
+        self.program = program
+        self.hit_ratios = hit_ratios
+        self._means: dict[int, float] = {}
+        self._seconds: dict[tuple[int, ...], float] = {}
+        self._batches = {n: each for n, each in enumerate(program.stations) if isinstance(each, Batch)}
+        self._shards = shards_of(program)
+        count = len(program.instructions)
+        self.steps = [Step()] * count
+        self.time_left = [0.0] * (count + 1)
+        self.success = [0.0] * (count + 1)
+        # The mean time until so many levels are acknowledged, where anybody waits for that.
+        deepest = max((each.levels for each in program.instructions if isinstance(each, ops.Acknowledge)), default=1)
+        awaited = any(isinstance(each, ops.Publish) and each.awaited is not None for each in program.instructions)
+        self.until = [[math.inf] * (count + 1) for _ in range(deepest + 1 if awaited else 0)]
+        self._read()
+        self.workloads = [[CodePath(self, entry.pc) for entry in workload.entries] for workload in program.foreground]
+
+    def _read(self) -> None:
+        """Read backwards, so that what follows is known."""
+        time_left, success = self.time_left, self.success
+        readers = {kind: getattr(self, f"_{name}") for kind, name in _READERS.items()}
+        for pc in range(len(self.steps) - 1, -1, -1):
+            instruction = self.program.instructions[pc]
+            reader = readers.get(type(instruction))
+            step = reader(instruction, pc) if reader else Step(onward=((pc + 1, 1.0),))
+            _check_forward(pc, step)
+            self.steps[pc] = step
+            time_left[pc] = step.time + sum(weight * time_left[target] for target, weight in step.onward)
+            success[pc] = step.ended + sum(weight * success[target] for target, weight in step.onward)
+            for levels, until in enumerate(self.until, start=1):
+                until[pc] = self._acknowledged_after(instruction, step, levels, until)
+
+    def _acknowledged_after(self, instruction: ops.Instruction, step: Step, levels: int, until: list[float]) -> float:
+        """Mean time from an instruction until its token, or one that it publishes and awaits, acknowledges `levels` up.
+
+        One level is acknowledged at the end at the latest.
+        """
+        if isinstance(instruction, ops.Acknowledge) and instruction.levels == levels:
+            return 0.0
+        if not step.onward:
+            return math.inf if levels > 1 and isinstance(instruction, ops.End) else step.time
+        ways = [weight * until[target] for target, weight in step.onward if weight > 0.0]
+        own = step.time + sum(ways) if ways else math.inf
+        if isinstance(instruction, ops.Publish) and instruction.awaited is not None and levels < len(self.until):
+            return min(own, self.until[levels][instruction.target])
+        return own
+
+    def mean(self, draw: int) -> float:
+        """Mean of a draw."""
+        if draw not in self._means:
+            spec = self.program.draws[draw]
+            self._means[draw] = float(spec.distribution.mean) * spec.mean_factor
+        return self._means[draw]
+
+    def asked(self, instruction: ops.Work | ops.TakeTokens) -> float:
+        """Mean work units that a visit asks for; of a batch's place, the seconds that it is held in a full one."""
+        amount, stations = self.mean(instruction.amount), instruction.place.stations
+        if stations[0] not in self._batches:
+            return amount
+        full = [self.mean(each.base) + each.most * amount for each in (self._batches[n] for n in stations)]
+        return math.fsum(full) / len(full)
+
+    def _lone_batch(self, stations: tuple[int, ...]) -> float:
+        """Mean time that a job alone spends at a batch station beside its own amount."""
+        alone = [
+            self.mean(each.base) + (each.linger if each.most > 1 else 0.0)
+            for each in map(self._batches.get, stations)
+            if each
+        ]
+        return math.fsum(alone) / len(stations)
+
+    def target(self, place: Place, pc: int) -> Target:
+        """Where the instruction `pc` goes."""
+        shards = self._shards.get(pc)
+        return Target(place, None if shards is None else shares_of(shards, len(place.stations)))
+
+    def _seconds_at(self, stations: tuple[int, ...]) -> float:
+        """Mean time of a unit of work over the stations of a place."""
+        if stations not in self._seconds:
+            each = [_seconds_per_unit(self.program.stations[number]) for number in stations]
+            self._seconds[stations] = math.fsum(each) / len(each)
+        return self._seconds[stations]
+
+    def _work(self, instruction: ops.Work, pc: int) -> Step:
+        stations = instruction.place.stations
+        time = self.mean(instruction.amount) * self._seconds_at(stations) + self._lone_batch(stations)
+        return Step(time, ((pc + 1, 1.0),))
+
+    def _delay(self, instruction: ops.Delay, pc: int) -> Step:
+        time = self.mean(instruction.amount)
+        if instruction.scale is not None:
+            gauge = self.program.stations[instruction.scale]
+            assert isinstance(gauge, Gauge)
+            time *= gauge.level
+        return Step(time, ((pc + 1, 1.0),))
+
+    def _generate(self, instruction: ops.Generate, pc: int) -> Step:
+        engine = self.program.stations[instruction.place.stations[0]]
+        assert isinstance(engine, Inference)
+        time = time_alone(engine, *_mean_tokens(engine, instruction))
+        return Step(time, ((pc + 1, 1.0),))
+
+    def generation(self, instruction: ops.Generate) -> float:
+        """Mean sequence-seconds of an engine that is as busy as can be."""
+        engine = self.program.stations[instruction.place.stations[0]]
+        assert isinstance(engine, Inference)
+        blocks = capacity_of(self.program.stations[engine.memory])
+        if engine.static:
+            return 0.0
+        return engine.sequences / sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction))
+
+    def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> Step:
+        return Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))
+
+    def _lookup(self, instruction: ops.Lookup, pc: int) -> Step:
+        ratio = self.hit_ratios[pc] if instruction.counted else 0.0
+        return Step(onward=((pc + 1, ratio), (instruction.miss, 1.0 - ratio)))
+
+    def _choose(self, instruction: ops.Choose, pc: int) -> Step:
+        weights = popularity_of(self.program.draws[instruction.draw].distribution).tolist()
+        return Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
+
+    def _switch(self, instruction: ops.Switch, pc: int) -> Step:
+        share = 1.0 / len(instruction.targets)
+        return Step(onward=tuple((target, share) for target in instruction.targets))
+
+    def _jump(self, instruction: ops.Jump, pc: int) -> Step:
+        return Step(onward=((instruction.target, 1.0),))
+
+    def _fork(self, instruction: ops.Fork, pc: int) -> Step:
+        times = sorted(self.time_left[target] for target in instruction.targets)
+        succeeds = _enough_succeed([self.success[target] for target in instruction.targets], instruction.need)
+        hedges = [self._hedge(target, instruction.targets[0]) for target in instruction.targets[1:]]
+        if instruction.need == 1 and hedges and all(hedges):
+            time, weights = _hedged(self.time_left[instruction.targets[0]], sorted(hedges))
+            return Step(time, ((pc + 1, succeeds),), tuple(zip(instruction.targets, weights, strict=True)))
+        branches = tuple((target, 1.0) for target in instruction.targets)
+        return Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
+
+    def _hedge(self, pc: int, first: int) -> float:
+        """The constant delay after which code takes as long as the first branch; 0 where it does not."""
+        instruction = self.program.instructions[pc]
+        if not isinstance(instruction, ops.Delay):
+            return 0.0
+        distribution = self.program.draws[instruction.amount].distribution
+        alike = math.isclose(self.time_left[pc + 1], self.time_left[first], rel_tol=1e-9)
+        return distribution.value if isinstance(distribution, Constant) and alike else 0.0
+
+    def _publish(self, instruction: ops.Publish, pc: int) -> Step:
+        time = 0.0 if instruction.awaited is None else self.until[0][instruction.target]
+        return Step(time, ((pc + 1, 1.0),), ((instruction.target, 1.0),))
+
+    def _loop(self, instruction: ops.Loop, pc: int) -> Step:
+        distribution = self.program.draws[instruction.count].distribution
+        mean = self.mean(instruction.count)
+        count = math.floor(mean + 0.5) if isinstance(distribution, Constant) else mean
+        turns, finishes = _turns(count, self.success[pc + 1])
+        return Step(turns * self.time_left[pc + 1], ((instruction.exit, finishes),), ((pc + 1, turns),))
+
+    def _end(self, instruction: ops.End | ops.Next, pc: int) -> Step:
+        return Step(ended=1.0)
+
+    def _stop(self, instruction: ops.Fail | ops.Retry, pc: int) -> Step:
+        return Step()
+
+
+_READERS: dict[type[ops.Instruction], str] = {
+    ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
+    ops.Switch: "switch", ops.Branch: "branch", ops.IfAtLeast: "branch", ops.Generate: "generate",
+    ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
+    ops.Fail: "stop", ops.Retry: "stop",
+}  # fmt: skip
+
+
+def _check_forward(pc: int, step: Step) -> None:
+    for target, _ in (*step.onward, *step.aside):
+        if target <= pc:
+            raise ValueError(f"instruction {pc} jumps back to {target}: only Next and Retry may")
+
+
+def _hedged(mean: float, delays: list[float]) -> tuple[float, list[float]]:
+    """Mean time to the first of several equal exponential tries, and each try's probability of being made.
+
+    Try k starts `delays[k - 1]` after the first if none has ended by then; with k under way the first ends at k / mean.
+    """
+    if mean <= 0.0:
+        return 0.0, [1.0, *(0.0 for _ in delays)]
+    time, unanswered, weights = 0.0, 1.0, [1.0]
+    for tries, (start, stop) in enumerate(pairwise([0.0, *delays, math.inf]), 1):
+        left = unanswered * math.exp(-tries * (stop - start) / mean)
+        time += (unanswered - left) * mean / tries
+        unanswered = left
+        weights.append(left)
+    return time, weights[:-1]
+
+
+def _turns(count: float, success: float) -> tuple[float, float]:
+    """Mean turns of a loop whose turns succeed with that probability, and the probability that all do."""
+    if success >= 1.0:
+        return count, 1.0
+    if count <= 1.0:
+        return count, 1.0 - count * (1.0 - success)
+    finishes = success**count
+    return (1.0 - finishes) / (1.0 - success), finishes
+
+
+def _enough_succeed(probabilities: list[float], need: int) -> float:
+    """Probability that at least `need` of independent branches succeed."""
+    if all(probability >= 1.0 for probability in probabilities):
+        return 1.0
+    counts = np.ones(1)  # probabilities of the number of successes so far
+    for probability in probabilities:
+        counts = np.convolve(counts, (1.0 - probability, probability))
+    return float(min(counts[need:].sum(), 1.0))
+
+
+def operation_shares(workload: Workload) -> list[float]:
+    """The share of each of a workload's entries in its requests; they sum to 1."""
+    total = math.fsum(entry.share for entry in workload.entries)
+    return [entry.share / total for entry in workload.entries]
+
+
+def offered_rate(workload: Workload) -> float | None:
+    """Mean arrivals a second; None where the workload is closed."""
+    return None if isinstance(workload.source, Users | Messages) else float(workload.source.mean_rate)
+
+
+def users_of(workload: Workload, reading: Reading) -> tuple[int | None, float]:
+    """How many users a closed workload has and their mean think time in seconds; none and 0 for open arrivals."""
+    if not isinstance(workload.source, Users):
+        return None, 0.0
+    return workload.source.count, reading.mean(workload.source.think)
+
+
+def reciprocal(value: float) -> float:
+    """1 / value; infinite where the value is 0 or less."""
+    return 1.0 / value if value > 0.0 else math.inf
