@@ -240,6 +240,6 @@ def _in_vain(less: Trial, more: Trial) -> str:
     if before is None or after is None or before.resource != after.resource:
         return ""
     was, factor = before.saturation_factor, after.saturation_factor
-    if was is None or factor is None or factor >= 1.0 or not math.isclose(was, factor):
+    if was is None or factor is None or factor >= 1.0 or not math.isclose(was, factor, rel_tol=0.02):
         return ""
     return f"; more of it does not help: {after.resource} saturates at {factor:.3g} times this load"
