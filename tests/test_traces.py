@@ -177,6 +177,9 @@ def row(**changes):
         ("mooncake", row(output_length=True), "1:39: got True, expected a whole number of tokens >= 0"),
         ("mooncake", row(timestamp="now"), "1:2: got 'now', expected a time in ms >= 0"),
         ("mooncake", row(hash_ids=[1, -2]), "1:59: got [1, -2], expected a list of whole numbers >= 0"),
+        ("mooncake", row(hash_ids={"1": 2}), "1:59: got {'1': 2}, expected a list of whole numbers >= 0"),
+        ("mooncake", row(hash_ids=[1]), "1:59: got 1 for 600 tokens, expected 2: one for each block of 512"),
+        ("mooncake", row(input_length=512), "1:59: got 2 for 512 tokens, expected 1: one for each block of 512"),
         ("mooncake", row() + b"\n" + row(hash_ids=None), "2:59: expected hash_ids in all rows or in none"),
         (
             "mooncake",
@@ -244,7 +247,7 @@ def test_memory_does_not_grow_with_the_trace(tmp_path):
     for rows in sizes:
         with (tmp_path / f"{rows}.jsonl").open("w") as stream:
             for n, (tokens, ids) in enumerate(
-                zip(random.integers(0, 9000, rows), random.integers(0, 10**6, (rows, 15)), strict=True)
+                zip(random.integers(7169, 7681, rows), random.integers(0, 10**6, (rows, 15)), strict=True)
             ):
                 item = {"timestamp": n, "input_length": int(tokens), "output_length": 1, "hash_ids": ids.tolist()}
                 stream.write(json.dumps(item) + "\n")
