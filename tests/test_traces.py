@@ -220,6 +220,7 @@ from pathlib import Path
 from simulator.program.arrivals import Replay
 from simulator.streams import Stream, Streams
 from simulator.traces.column import TraceColumn, TraceTimes
+from simulator.traces.prefixes import TracePrefixes
 from simulator.traces.trace import open_trace
 import numpy as np
 
@@ -232,6 +233,8 @@ def use(path):
     arrivals = sum(len(gaps) for gaps in Replay(times).gaps(Streams(1), "w"))
     stream = Stream(Streams(1), "s", TraceColumn("input", 1.0, times))
     total = sum(stream.block(first, 4096).sum() for first in range(0, trace.rows, 4096))
+    prefixes = TracePrefixes(times, 512)
+    assert sum(len(prefixes.of(n)) for n in range(trace.rows)) == trace.rows * prefixes.most == trace.block_ids
     return arrivals, stream.distribution.mean, total
 
 small = use(sys.argv[1]), peak()
