@@ -107,6 +107,15 @@ def test_the_synthetic_trace_has_the_published_hit_rates():
     assert max(map(abs, errors["lfu"])) > 0.05
 
 
-def test_the_study_says_what_it_needs():
-    with pytest.raises(SystemExit, match="README says where to get the traces"):
-        runpy.run_path(str(PUBLISHED.with_name("study.py")))["main"]([])
+@pytest.mark.parametrize("name", ["study.py", "routing.py"])
+def test_studies_say_what_they_need(name):
+    with pytest.raises(SystemExit, match="README says where to get the trace"):
+        runpy.run_path(str(PUBLISHED.with_name(name)))["main"]([])
+
+
+def test_simulated_hit_rates_are_near_the_walked_ones():
+    rows = list(csv.DictReader(PUBLISHED.with_name("simulated.csv").open()))
+    assert len(rows) == 20
+    for row in rows:
+        error = float(row["simulated_of_prompts"]) - float(row["walked_of_prompts"])
+        assert abs(error) < (0.006 if row["policy"] == "lru" else 0.02)

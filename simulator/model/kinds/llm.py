@@ -9,8 +9,9 @@ engine forms a new batch for every step (continuous batching, see `simulator.pro
 
 A `generate` step has a prompt answered. Its `system` text is the same in all prompts of the step, `input` is new in
 each, or in a conversation the question, before which goes what has been said (`context`), and `retrieved` text is added
-to it. What results say of a request then: the time to its first token, the time per token after that, tokens and, where
-they are paid for, what they cost.
+to it. Prompts of a trace (`input: {trace: input}`) with prefix hashes have in common what these say. What results say
+of a request then: the time to its first token, the time per token after that, tokens and, where they are paid for, what
+they cost.
 """
 
 from __future__ import annotations
