@@ -22,6 +22,7 @@ from simulator.traces.formats import BLOCK_TOKENS
 from simulator.traces.trace import Trace
 
 ROWS = 4096
+MOST_ROWS = 1 << 14  # so that memory does not grow with the trace
 
 Policy = Literal["lru", "lfu", "fifo"]
 Request = tuple[list[int], int]
@@ -63,12 +64,13 @@ def prefix_hits(
 
 @lru_cache(maxsize=64)
 def most_found(times: TraceTimes) -> float:
-    """Mean tokens of a prompt that are hits where nothing is ever evicted.
+    """Mean tokens of a prompt that are hits where nothing is ever evicted, of the first 16,384 at most.
 
-    Takes memory for as many ids as the prompts have different blocks. Raises TraceError for a trace without block ids.
+    Raises TraceError for a trace without block ids.
     """
-    (found,) = prefix_hits(times.trace, [(times.trace.block_ids or 0) * BLOCK_TOKENS], "fifo", times.rows)
-    return found.hit_tokens / times.rows
+    rows = min(times.rows, MOST_ROWS)
+    (found,) = prefix_hits(times.trace, [(times.trace.block_ids or 0) * BLOCK_TOKENS], "fifo", rows)
+    return found.hit_tokens / rows
 
 
 def _walk(trace: Trace, capacity: int, pool: Pool, rows: int) -> PrefixHits:
