@@ -17,6 +17,8 @@ LATENCY_METERS = ("first token", "decode time", "decode tokens", "longest gap")
 USAGE_METERS = ("prompt", "cached", "output")
 PAID_METER = "usd"
 WRONG_METER = "wrong answers"
+AFFINITY_TOKENS = BLOCK_TOKENS
+"""Tokens at the beginning of a recorded prompt that choose where it goes, by default."""
 PREFILL = "prefill"
 """What the GPUs that only compute prompts are called, behind the name of their LLM."""
 
@@ -76,8 +78,5 @@ def latency_meters(site: Site) -> int:
     """The first of the meters of what a user sees who reads along."""
     return site.builder.meters(*LATENCY_METERS)
 
-
-AFFINITY_TOKENS = BLOCK_TOKENS
-"""Tokens at the beginning of a recorded prompt that choose where it goes, by default."""
 
 Emit = Callable[[], None]

@@ -110,14 +110,14 @@ class Prefills:
 class Serving:
     """A served language model: its engines, those for prompts where they are apart, and its front end.
 
-    With `affinity` a key chooses an engine, or so many of a recorded prompt's first tokens.
+    Where `affinity_tokens` are given, a prompt's key chooses the engine, or so many first tokens of a recorded one.
     """
 
     name: str
     engines: Engines
     prefills: Prefills | None
     front_end: Distribution
-    affinity: int | None
+    affinity_tokens: int | None
 
     @property
     def resource(self) -> str:
@@ -177,8 +177,8 @@ class Serving:
     def _choose(self, site: Site, engines: Engines, prompt: Prompt) -> int:
         """The register of the chosen engine."""
         builder = site.builder
-        if self.affinity is not None and len(engines.stations) > 1:
-            key = prompt.affinity(site, self.affinity)
+        if self.affinity_tokens is not None and len(engines.stations) > 1:
+            key = prompt.affinity(site, self.affinity_tokens)
             if key != NO_REGISTER:
                 register = builder.register()
                 builder.emit(HashInto(register, key, len(engines.stations)))
