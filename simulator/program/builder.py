@@ -31,6 +31,7 @@ from simulator.program.program import (
 )
 from simulator.program.stations import Station
 from simulator.traces.column import TraceColumn, TraceTimes
+from simulator.traces.prefixes import TracePrefixes
 
 MOST_INSTRUCTIONS = 200_000
 
@@ -60,6 +61,7 @@ class Builder:
         self.balancers: list[Balancer] = []
         self.workloads: list[Workload] = []
         self.scalers: list[Scaler] = []
+        self.prefixes: list[TracePrefixes] = []
         self.reasons = list(REASONS)
         self._labels: list[int] = []
         self._constants: dict[float, int] = {}
@@ -112,6 +114,12 @@ class Builder:
         for name in names:
             self._meters.setdefault(name, len(self._meters))
         return self._meters[names[0]]
+
+    def prefix(self, prefixes: TracePrefixes) -> int:
+        """Number of some recorded prefixes, added where they are new."""
+        if prefixes not in self.prefixes:
+            self.prefixes.append(prefixes)
+        return self.prefixes.index(prefixes)
 
     @contextmanager
     def preceded(self) -> Iterator[list[Instruction]]:
@@ -300,6 +308,7 @@ class Builder:
             ),
             reasons=tuple(self.reasons),
             scalers=tuple(self.scalers),
+            prefixes=tuple(self.prefixes),
         )
 
     def _address(self, target: int) -> int:
