@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.analytic.inference import sequences_per_second, time_alone
+from simulator.analytic.inference import time_alone
 from simulator.analytic.keys import popularity_of, shards_of, shares_of
+from simulator.analytic.prefix_reuse import most_sequences_per_second
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
 from simulator.program.instructions import Place
@@ -292,7 +293,9 @@ class Reading:
         blocks = capacity_of(self.program.stations[engine.memory])
         if engine.static:
             return 0.0
-        return engine.sequences / sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction))
+        revisit = instruction.revisit if engine.prefix_caching and not instruction.begun else None
+        rate = most_sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction), revisit)
+        return engine.sequences / rate
 
     def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> Step:
         return Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import model_validator
 
+from simulator.distributions import Distribution
 from simulator.model.distribution import CountDistribution, DurationDistribution
 from simulator.model.part import Part
 from simulator.program.instructions import Arithmetic as Do
@@ -35,7 +36,7 @@ MOST_CONVERSATIONS = 2**31 - 1  # of a workload, which are told apart
 @dataclass(frozen=True, slots=True)
 class Talk:
     """Registers of a conversation under way: its number, the key of what has been said, the tokens of that, and those
-    of this turn; and their means."""
+    of this turn; their means, the share of turns that another one follows, and the time until then."""
 
     number: int
     key: int
@@ -45,6 +46,8 @@ class Talk:
     mean_history: float
     mean_question: float
     mean_answer: float
+    again: float
+    think: Distribution
 
 
 class Conversation(Part):
@@ -80,7 +83,8 @@ class Conversation(Part):
         builder.emit(Calculate(key, Do.ADD, number, constant=0))
         talk = Talk(
             number, key, history, question, answer, self.mean_history(), self.question.distribution().mean,
-            self.answer.distribution().mean,
+            self.answer.distribution().mean, 1.0 - 1.0 / max(self.turns.distribution().mean, 1.0),
+            self.think.distribution(),
         )  # fmt: skip
         with builder.repeat(self.turns.distribution()):
             self._think(lowering, turn)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from simulator.program.instructions import NO_REGISTER, DrawInto
+from simulator.program.instructions import NO_REGISTER, DrawInto, Revisit
 from simulator.traces.formats import BLOCK_TOKENS
 from simulator.traces.prefixes import PrefixNumbers
 
@@ -31,7 +31,8 @@ class Prompt:
     in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
     tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
     or that of a prompt that is asked again and again. Of a recorded prompt whose blocks have ids, `prefix` is the
-    number of these in the Program; it takes the place of a key.
+    number of these in the Program; it takes the place of a key. `revisit` tells analysis how `mean_cached` comes
+    about.
     """
 
     input: int
@@ -47,6 +48,7 @@ class Prompt:
     conversation: int = NO_REGISTER
     streamed: bool = True
     prefix: int | None = None
+    revisit: Revisit | None = None
 
     def affinity(self, site: Site, tokens: int) -> int:
         """Emit what chooses where it always goes; the register with that, NO_REGISTER where nothing does.

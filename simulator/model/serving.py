@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from simulator.analytic.prefix_reuse import found_on_any
 from simulator.distributions import Constant, Distribution
 from simulator.model.prompt import PREFILL, Prompt, latency_meters, usage_meters
 from simulator.program.builder import Builder
@@ -126,7 +127,7 @@ class Serving:
 
     def generate(self, site: Site, prompt: Prompt) -> None:
         """The front end, an engine for the prompt where that is apart, and one for all else."""
-        builder = site.builder
+        builder, prompt = site.builder, self._spread(prompt)
         if self.front_end.mean > 0.0:
             builder.emit(Delay(builder.component(f"{self.name}.front end"), builder.draw(self.front_end, "front end")))
         if self.prefills is None:
@@ -140,6 +141,15 @@ class Serving:
         self._transfer(site, self.prefills, prompt, register)
         self._visit(site, self.engines, self._instruction(site, prompt, begun=True), prompt)
         builder.mark(done)
+
+    def _spread(self, prompt: Prompt) -> Prompt:
+        """The prompt with what it finds on average where a conversation's prompts go to any engine, for analysis."""
+        count = len((self.prefills.engines if self.prefills else self.engines).stations)
+        if prompt.revisit is None or self.affinity_tokens is not None or count == 1:
+            return prompt
+        found = found_on_any(prompt.revisit, count)
+        mean_cached = prompt.mean_cached - prompt.revisit.found + found
+        return replace(prompt, mean_cached=mean_cached, revisit=replace(prompt.revisit, found=found))
 
     def _prefill(self, site: Site, prefills: Prefills, prompt: Prompt) -> int:
         """The prompt and the first token; returns the register of the engine that was chosen."""
@@ -169,6 +179,7 @@ class Serving:
             latency_meters(site) if prompt.streamed else None,
             prompt.key, prompt.kept, prompt.shared, prompt.shared_key, begun,
             prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0, prompt.prefix,
+            prompt.revisit,
         )  # fmt: skip
 
     def _visit(self, site: Site, engines: Engines, instruction: Generate, prompt: Prompt) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from simulator.distributions import Distribution
+
 NO_REGISTER = -1
 
 
@@ -152,6 +154,21 @@ class GroupInto:
 
 
 @dataclass(frozen=True, slots=True)
+class Revisit:
+    """What earlier prompts of a conversation leave on an engine, in mean tokens; for analysis only.
+
+    A prompt finds `found` where they were kept, `growth` more in each turn, and leaves `left`. A share `again` of the
+    prompts is followed by another one after the time `idle` (s).
+    """
+
+    found: float
+    growth: float
+    left: float
+    again: float
+    idle: Distribution
+
+
+@dataclass(frozen=True, slots=True)
 class Generate:
     """Have an inference station compute a prompt and generate tokens, as many as two registers say, at least 1 each.
 
@@ -166,7 +183,7 @@ class Generate:
     Where `latency` is the number of a meter, it gets the time of the first token, and the next two add up the time from
     the first to the last token and how many tokens came in it; the one after is the longest time between two tokens.
     Meter `usage` and the next two add up tokens of prompts, those of them that were there already, and generated ones.
-    The means of these are for analysis only.
+    The means of these, and what is `revisit`ed, are for analysis only.
     """
 
     place: Place
@@ -185,6 +202,7 @@ class Generate:
     mean_cached: float = 0.0
     mean_output: float = 1.0
     prefix: int | None = None
+    revisit: Revisit | None = None
 
 
 @dataclass(frozen=True, slots=True)

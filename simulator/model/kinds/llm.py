@@ -39,7 +39,7 @@ from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
 from simulator.model.step import Place, StepPart
 from simulator.model.step_coefficients import StepCoefficients
-from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto
+from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto, Revisit
 from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Policy
 from simulator.program.stations import Eviction
@@ -353,12 +353,15 @@ class GenerateStep(StepPart):
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
         if kept != NO_REGISTER:
             builder.emit(Calculate(kept, Do.ADD, kept, constant=self.system))
+        left = mean_history + mean_new + mean_output
         if self.retrieved is not None:
             # What follows passages is not found again: the last question and answer are computed in the next turn.
-            kept, mean_again = earlier, max(mean_history - mean_new - mean_output, 0.0)
+            kept, mean_again, left = earlier, max(mean_history - mean_new - mean_output, 0.0), mean_history
+        first = new == talk.question or self.input is not None
+        revisit = Revisit(mean_again, mean_new + mean_output, left, talk.again, talk.think) if first else None
         return Prompt(
             tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key, kept, self.system,
-            self._shared_key(site), earlier, talk.number, self.streamed,
+            self._shared_key(site), earlier, talk.number, self.streamed, revisit=revisit,
         )  # fmt: skip
 
     def _tokens(self, site: Site, new: int, mean: float) -> tuple[int, float]:
