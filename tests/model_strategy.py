@@ -277,6 +277,8 @@ step_times = st.fixed_dictionaries(
         "mixed": constant_fractions,
         "mixed_sequence": constant_fractions,
         "longest": constant_fractions,
+        "uneven": constant_fractions,
+        "activation": constant_fractions,
         "experts": constant_fractions,
         "expert_share": st.sampled_from([0.0, 0.125, 1.0]),
         "link": constant_fractions,

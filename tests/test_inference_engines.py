@@ -41,7 +41,7 @@ FIELD = {name: number for number, name in enumerate(INFERENCE_FIELDS)}
 LFU = {"eviction": Eviction.LFU}
 STEP = StepTime(
     overhead=0.01, weights=0.02, token=0.003, sequence=0.001, chunk=0.0001, floor=3.0, generated=0.0002, mixed=0.0004,
-    longest=0.0003, link=0.001, link_token=0.0001,
+    longest=0.0003, uneven=0.0001, activation=0.0005, link=0.001, link_token=0.0001,
 )  # fmt: skip
 EVEN_STEP = StepTime(overhead=0.125, weights=0.125, token=0.0)  # ends as often as clockwork arrivals come
 USAGE, LATENCY, ASKED = ("prompt", "cached", "generated"), ("first", "decode", "gaps", "longest"), ("inputs", "outputs")

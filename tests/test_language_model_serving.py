@@ -112,6 +112,24 @@ def test_keys_and_values_of_prompts_computed_apart_go_over_the_link_first():
     assert table.end == pytest.approx(first + 1000 * LLAMA_KV_BYTES / 1e9 + others, rel=1e-3)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("coefficients", "seconds"),
+    [
+        ("longest: 1 ms", 1.4),  # the prompt of 400 tokens is the longest sequence
+        ("longest: 1 ms, chunk: 1 us", 1.4),  # attention of 400 tokens to 200 on average, 0.08 s, is less
+        ("longest: 1 ms, chunk: 10 us", 1.8),
+        ("longest: 1 ms, uneven: 500 us, chunk: 5 us", 1.6),
+        ("activation: 1 ms", 1.4),
+    ],
+)
+def test_a_prompt_takes_as_long_as_the_coefficients_say(engine, coefficients, seconds):
+    llm = f"{{step_time: {{overhead: 1 s, weights: 0 s, token: 0 s, {coefficients}}}, kv_tokens: 100k}}"
+    program = sim.lower(model({"it": llm}, [GENERATE % (400, 1)], {"w": at(0)}))
+    (table,) = sim.simulate(program, 100.0, SEED, engine=engine).requests
+    assert table.end == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize(
     ("batching", "ends"),
     [

@@ -16,7 +16,7 @@ def time_alone(spec: Inference, prompt: float, cached: float, output: float) -> 
     parts = max(-(-new // min(spec.tokens, spec.part)), 1.0) if spec.chunked else 1.0
     size = new / parts
     attention = step.prompt_attention(cached + 0.5 * (parts - 1.0) * size, size)
-    first = parts * step.seconds(size, 0.0, 0.0, 0.0, attention)
+    first = parts * step.seconds(size, 0.0, 0.0, cached + 0.5 * (parts + 1.0) * size, attention)
     context = prompt + 0.5 * output
     return first + max(output - 1.0, 0.0) * step.seconds(1.0, 1.0, context, context, 0.0)
 

@@ -33,6 +33,12 @@ class StepCoefficients(Part):
     """Of a sequence that generates in a step with prompts."""
     longest: Duration = 0.0
     """Attention of a step with prompts, a token of the longest sequence, where that is more."""
+    uneven: Duration = 0.0
+    """A token of the longest sequence, where that is not more: processors that are done wait for others; a seventh
+    to a half of `longest` in vLLM."""
+    activation: Duration = 0.0
+    """Of a token, whether reading the weights takes longer than its arithmetic or not; half to two thirds of
+    `token` in vLLM."""
     experts: Duration = 0.0
     """Reading the weights of all experts of a mixture."""
     expert_share: Share = 0.0

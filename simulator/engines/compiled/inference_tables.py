@@ -24,7 +24,8 @@ def coefficients(step: StepTime) -> tuple[float, ...]:
     """The coefficients of a step's time, those of `step_seconds` in its order, and the floor."""
     return (
         step.overhead, step.weights, step.token, step.sequence, step.chunk, step.generated, step.mixed,
-        step.mixed_sequence, step.longest, step.link, step.link_token, step.experts, step.expert_share, step.floor,
+        step.mixed_sequence, step.longest, step.uneven, step.activation, step.link, step.link_token, step.experts,
+        step.expert_share, step.floor,
     )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ from simulator.program.program import DOES_NOT_FIT
 from simulator.records import INFERENCE_FIELDS
 
 WIDTH = len(INFERENCE_FIELDS)
+FLOOR = 15
+"""Place of the floor among the coefficients, see `inference_tables.coefficients`."""
 step_seconds, prompt_attention = compiled(step_time.step_seconds), compiled(step_time.prompt_attention)
 
 
@@ -114,7 +116,8 @@ def _seconds(w: Record, n: Record) -> float:
         float_at(w.numbers, c), float_at(w.numbers, c + 1), float_at(w.numbers, c + 2), float_at(w.numbers, c + 3),
         float_at(w.numbers, c + 4), float_at(w.numbers, c + 5), float_at(w.numbers, c + 6), float_at(w.numbers, c + 7),
         float_at(w.numbers, c + 8), float_at(w.numbers, c + 9), float_at(w.numbers, c + 10),
-        float_at(w.numbers, c + 11), float_at(w.numbers, c + 12),
+        float_at(w.numbers, c + 11), float_at(w.numbers, c + 12), float_at(w.numbers, c + 13),
+        float_at(w.numbers, c + 14),
         float(n.step_tokens), float(n.generating), float(n.attended), float(n.longest), n.attention,
     )  # fmt: skip
 
@@ -202,12 +205,12 @@ def _schedule(w: Record, n: Record, token: int, q: Record, part: int) -> None:
     if q.computed + part >= q.fills:
         sequences.offer(w, n, q)
     n.step_tokens += part
+    n.longest = max(n.longest, q.computed + part)
     if q.generated > 0 and q.known - q.computed == 1:
         n.generating += 1
         n.attended += q.known
-        n.longest = max(n.longest, q.known)
     else:
-        floor = float_at(w.numbers, n.coefficients + 13)
+        floor = float_at(w.numbers, n.coefficients + FLOOR)
         n.attention += prompt_attention(floor, float(q.computed), float(part))
 
 

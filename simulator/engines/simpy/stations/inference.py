@@ -244,12 +244,12 @@ class InferenceStation(Station):
         attention = 0.0
         for sequence in self.stepped:
             tokens += sequence.part
+            context = sequence.computed + sequence.part
+            if context > longest:
+                longest = context
             if sequence.generates:
-                context = sequence.known
                 generating += 1
                 attended += context
-                if context > longest:
-                    longest = context
             else:
                 attention += step.prompt_attention(float(sequence.computed), float(sequence.part))
         self.computed_tokens += tokens - generating
