@@ -291,6 +291,7 @@ serving = {
     "max_sequences": st.integers(1, 4),
     "max_batched_tokens": st.sampled_from([4, 8, 64]),
     "chunked_prefill": st.booleans(),
+    "mixed_steps": st.booleans(),
     "prefix_caching": st.booleans(),
     "batching": st.sampled_from(["continuous", "continuous", "static"]),
     "scheduling": st.sampled_from(["fcfs", "priority"]),

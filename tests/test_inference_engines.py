@@ -161,7 +161,9 @@ MUCH = Renewal(Exponential(0.15))
 
 @both_sizes
 @pytest.mark.parametrize(
-    "options", [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}, LFU], ids=repr
+    "options",
+    [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}, LFU, {"apart": True}],
+    ids=repr,
 )
 @pytest.mark.parametrize("step", [STEP, EVEN_STEP], ids=["rough", "even"])
 def test_little_memory_preempts(options, step, sizes):
@@ -277,6 +279,7 @@ stations = st.fixed_dictionaries(
         "static": st.booleans(),
         "ahead": st.booleans(),
         "eviction": st.sampled_from([Eviction.LRU, Eviction.LFU]),
+        "apart": st.booleans(),
     }
 )
 lengths = st.sampled_from([Constant(1.0), Constant(8.0), Uniform(0.0, 30.0), LogNormal(9.0, 1.0), Exponential(4.0)])

@@ -149,6 +149,27 @@ def test_a_static_batch_takes_nobody_in_before_all_have_ended(batching, ends):
     assert {name: table.end.item() for name, table in tables.items()} == pytest.approx(ends)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("mixed", "ends"),
+    [
+        ("true", {"long": 3.0, "other": 2.0, "third": 4.0}),
+        ("false", {"long": 5.0, "other": 2.0, "third": 4.0}),  # `long` waits while the others' prompts are computed
+    ],
+)
+def test_prompts_come_first_where_steps_are_not_mixed(engine, mixed, ends):
+    requests = {"long": (0.0, 3), "other": (0.5, 1), "third": (1.5, 2)}  # when, and tokens of a second
+    operations = "".join(f"      {name}: [{GENERATE % (10, output)}]\n" for name, (_, output) in requests.items())
+    workloads = {
+        name: f"{{replay: {{times: [{moment} s]}}, operation: api.{name}}}" for name, (moment, _) in requests.items()
+    }
+    services = f"  api:\n    host: app\n    operations:\n{operations}"
+    llm = f"{{{SECOND_STEPS}, mixed_steps: {mixed}}}"
+    program = sim.lower(model({"it": llm}, ["{delay: 1 s}"], workloads, services=services))
+    tables = sim.simulate(program, 100.0, SEED, engine=engine).requests
+    assert {table.workload: table.end.item() for table in tables} == pytest.approx(ends)
+
+
 def test_a_static_batch_is_slower_under_load():
     def latency(batching):
         llm = f"{{model: llama-3.1-8b, gpu: h100-sxm, max_sequences: 8, batching: {batching}}}"

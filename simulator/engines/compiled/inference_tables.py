@@ -35,6 +35,7 @@ def record(spec: Inference, capacity: float, first_coefficient: int) -> Fields:
         "memory": spec.memory, "capacity": int(capacity), "block": spec.block, "sequences": spec.sequences,
         "tokens": spec.tokens, "part": spec.part, "prefix_caching": spec.prefix_caching, "priority": spec.priority,
         "static": spec.static, "ahead": spec.ahead, "chunked": spec.chunked,
+        "apart": spec.apart,
         "levels": 1 + MOST_USES if spec.eviction is Eviction.LFU else 1, "coefficients": first_coefficient,
     }  # fmt: skip
 
