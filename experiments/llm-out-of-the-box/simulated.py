@@ -2,13 +2,12 @@
 
     python experiments/llm-out-of-the-box/simulated.py POINTS [--choose]
 
-Where `study.py` predicts with a closed form, this runs every row in scope as a model of tpsim, with its defaults, for as
-many requests as the load generator sent. Without `--choose` it prints how far off the simulation is and writes
-simulated-errors.csv; with it, the time beside steps that fits best the rows for that.
+Where `study.py` predicts with a closed form, this runs every row in scope as a model of tpsim, with its defaults, for
+as many requests as the load generator sent. Without `--choose` it prints how far off the simulation is and writes
+simulated-errors.csv; with it, how far off it is on the rows for choosing, by what can be chosen.
 """
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +19,22 @@ from simulator.model.llm import Efficiency
 from simulator.records import COMPLETED
 
 ROUNDS = 10
-"""Requests of each user; the load generators of both campaigns send ten times as many as run at a time."""
+"""Requests of each user: `num-prompts` of InferenceX's scripts and `request-count` of aiconfigurator's runs of
+genai-perf are ten times as many as run at a time."""
 LEAST_LENGTH = {"gap h100": 1.0, "gap h200": 1.0, "inferencex": 0.8}
-"""Lengths are drawn evenly from this share of the row's to all of it: `random-range-ratio` of InferenceX's
-benchmark_serving.py is 0.8, and aiconfigurator's own runs of genai-perf have a standard deviation of 0."""
-FRONT = 0.03
-"""Seconds of a request beside steps: HTTP, tokens of the text, and the way back; one for all."""
-FRONT_BY_ENGINE = {"sglang": 0.19, "trtllm": 0.04, "vllm": 0.02}
-FRONTS = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.13, 0.16, 0.19, 0.22)
-"""Seconds that are tried."""
+"""Lengths are drawn evenly from this share of the row's to all of it: `random-range-ratio` of InferenceX is 0.8, and
+aiconfigurator's runs of genai-perf have a standard deviation of 0."""
+PROMPTS_FIRST = ("sglang",)
+"""Engines that compute prompts in steps of their own by default."""
+ENGINES = ("sglang", "trtllm", "vllm")
+NOTHING = (study.BATCHED_TOKENS, dict.fromkeys(ENGINES, 0.0))
+ONE = (study.BATCHED_TOKENS, dict.fromkeys(ENGINES, 0.03))
+TWO = (2048, dict.fromkeys(ENGINES, 0.05))
+FOUR = (2048, {"sglang": 0.2, "trtllm": 0.07, "vllm": 0.04})
+"""Tokens of a step at most, and seconds of a request beside steps (HTTP, tokens of the text, and the way back), which
+are added to the time to the first token: nothing chosen, or so many numbers with the rows for that."""
+FRONTS = (0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2)
+TOKEN_CHOICES = (2048, 8192, 16384)
 SEED = 1
 MODEL = """
 name: row
@@ -42,9 +48,9 @@ llms:
     tensor_parallel: {gpus}
     precision: {precision}
     max_sequences: {users}
-    max_batched_tokens: {budget}
+    max_batched_tokens: {tokens}
+    mixed_steps: {mixed}
     prefix_caching: false
-    front_end: {front} s
 services:
   web:
     host: client
@@ -59,64 +65,68 @@ workloads:
 """
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Means over the requests of a run, in seconds."""
-
-    per_token: float
-    first: float
+def engine(case):
+    """What served it."""
+    return case.harness.split()[-1]
 
 
 def length(most, least_share):
     """How long prompts or answers are."""
-    return f"{{constant: {most}}}" if least_share == 1.0 else f"{{uniform: {{low: {int(most * least_share)}, high: {most}}}}}"
+    low = int(most * least_share)
+    return f"{{constant: {most}}}" if least_share == 1.0 else f"{{uniform: {{low: {low}, high: {most}}}}}"
 
 
-def model(case, front):
+def model(case, tokens):
     """The row as a model of tpsim."""
-    share = LEAST_LENGTH[case.campaign]
+    share, mixed = LEAST_LENGTH[case.campaign], engine(case) not in PROMPTS_FIRST
     return MODEL.format(
         model=case.model.type, gpu=case.gpu.type, gpus=case.gpus, precision=case.precision, users=case.users,
-        budget=study.BATCHED_TOKENS, front=front, prompt=length(case.prompt, share), output=length(case.output, share),
+        tokens=tokens, mixed=str(mixed).lower(),
+        prompt=length(case.prompt, share), output=length(case.output, share),
     )  # fmt: skip
 
 
-def simulate(case, front, engine="compiled"):
-    """The first requests of a run, as many as the load generator sent, from the burst at its start on."""
-    program = sim.lower(loads(model(case, front)))
+def simulated(case, tokens=study.BATCHED_TOKENS, by="compiled"):
+    """Mean seconds a token, and to the first one, of as many requests as the load generator sent, from the burst on."""
+    program = sim.lower(loads(model(case, tokens)))
     per_token, first = study.predict(case, Efficiency(), study.SAME)
     wanted = ROUNDS * case.users
-    seconds = (ROUNDS + 1) * 1.1 * (per_token * case.output + first + front)
+    seconds = (ROUNDS + 1) * 1.1 * (per_token * case.output + first)
     while True:
-        (table,) = sim.simulate(program, seconds, SEED, engine=engine).requests
+        (table,) = sim.simulate(program, seconds, SEED, engine=by).requests
         counted = (table.number < wanted) & (table.outcome == COMPLETED)
         if counted.sum() == wanted:
-            return outcome(table, counted)
+            return means(table, counted)
         seconds *= 1.5
 
 
-def outcome(table, counted):
-    """Means of those that count."""
+def means(table, counted):
+    """Over the requests that count."""
     meter = dict(zip(table.meters, table.meter[counted].T, strict=True))
     token = meter["first token"]
     gaps = (table.end[counted] - token) / (meter["llms.it.output"] - 1)
-    return Outcome(float(gaps.mean()), float((token - table.arrival[counted]).mean()))
+    return float(gaps.mean()), float((token - table.arrival[counted]).mean())
 
 
-def predictions(cases, front):
-    """Seconds a token and to the first one; `front` is a number, or one for each engine."""
-    found = [simulate(case, front[case.harness.split()[-1]] if isinstance(front, dict) else front) for case in cases]
-    return np.array([(each.per_token, each.first) for each in found])
+def errors(cases, measured, tokens, fronts):
+    """(simulated - measured) / measured of the time per token and to the first one."""
+    found = np.array([simulated(case, tokens) for case in cases])
+    found[:, 1] += [fronts[engine(case)] for case in cases]
+    return found / measured - 1.0
 
 
 def choose(cases, measured):
-    """Print the medians of the absolute errors by the time beside steps, for all and for each engine."""
-    engines = np.array([case.harness.split()[-1] for case in cases])
-    for front in FRONTS:
-        off = 100 * np.abs(predictions(cases, front) / measured - 1)
-        shown = [f"{name} {np.median(off[engines == name, 1]):.1f} %" for name in sorted(set(engines))]
-        tpot, ttft = np.median(off, axis=0)
-        print(f"{1e3 * front:4.0f} ms: TPOT {tpot:.1f} %, TTFT {ttft:.1f} %; by engine {', '.join(shown)}")
+    """Print medians of the absolute errors of the time to the first token by tokens of a step, engine, and front."""
+    engines = np.array([engine(case) for case in cases])
+    print("median error of TTFT, % by ms of the front:", *(f"{1e3 * front:5.0f}" for front in FRONTS))
+    for tokens in TOKEN_CHOICES:
+        found = errors(cases, measured, tokens, NOTHING[1])
+        off = {front: 100 * np.abs(found[:, 1] + front / measured[:, 1]) for front in FRONTS}
+        for name in ("", *ENGINES):
+            mine = (engines == name) | (name == "")
+            tpot = 100 * np.median(np.abs(found[mine, 0]))
+            shown = " ".join(f"{np.median(each[mine]):5.1f}" for each in off.values())
+            print(f"{tokens:6} tokens {name or 'all':7} {mine.sum():4} rows, TPOT {tpot:4.1f} %, {shown}")
 
 
 def main():
@@ -131,11 +141,11 @@ def main():
     if asked.choose:
         choose([case for case, used in zip(cases, trained, strict=True) if used], measured[trained])
         return
-    for name, front in (("nothing", 0.0), ("one number", FRONT), ("one for each engine", FRONT_BY_ENGINE)):
-        relative = predictions(cases, front) / measured - 1
-        study.tell(f"{name} chosen; rows for that", relative[trained])
-        study.tell(f"{name} chosen; held out", relative[~trained])
-        if name == "one number":
+    for name, chosen in (("nothing", NOTHING), ("one number", ONE), ("two", TWO), ("four", FOUR)):
+        relative = errors(cases, measured, *chosen)
+        study.tell(f"{name} chosen, rows for that", relative[trained])
+        study.tell(f"{name} chosen, held out", relative[~trained])
+        if chosen is TWO:
             shown = study.table(rows[~trained], relative[~trained])
     print(shown.round(1).to_string())
     shown.round(1).to_csv(Path(__file__).parent / "simulated-errors.csv")
