@@ -27,12 +27,11 @@ from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Bulkhead, Guard
 from simulator.model.memory import ServiceMemory
 from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, PositiveRate, Share
-from simulator.model.prompt import WRONG_METER, Endpoint, Prompt, latency_meters
+from simulator.model.prompt import AFFINITY_TOKENS, WRONG_METER, Endpoint, Prompt, latency_meters
 from simulator.model.resource import Finding
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
 from simulator.model.words import unknown
-from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
     Acquire,
@@ -128,7 +127,10 @@ class Gateway(Part):
     """Names of LLMs, with how requests to them are guarded."""
     routing: Literal["weighted", "round_robin", "least_outstanding", "affinity", "fallback"] = "weighted"
     """Which back end a prompt goes to: by weight, in turn, to the one with the fewest prompts, always the same for a
-    conversation (or `key`), or the first, and the others in order where that fails."""
+    conversation (or `key`, or recorded prompts that begin alike), or the first, and the others in order where that
+    fails."""
+    affinity_tokens: Count = AFFINITY_TOKENS
+    """How many of their first tokens recorded prompts have to have in common for `affinity`, in whole blocks of 512."""
     fallback: list[str] = Field(default_factory=list)
     """Names of back ends that are asked in turn where the one that was chosen by weight or so fails."""
 
@@ -335,7 +337,7 @@ class GatewayEndpoint:
             return by_weight
 
         def switched() -> None:
-            register, done = self._register(builder, prompt, len(names)), builder.label()
+            register, done = self._register(site, prompt, len(names)), builder.label()
             targets = [builder.label() for _ in names]
             builder.emit(Switch(register, tuple(targets)))
             self._branches(site, prompt, names, targets, done)
@@ -343,15 +345,16 @@ class GatewayEndpoint:
 
         return switched
 
-    def _register(self, builder: Builder, prompt: Prompt, count: int) -> int:
+    def _register(self, site: Site, prompt: Prompt, count: int) -> int:
         """The register of the chosen back end's number."""
+        builder = site.builder
         if self.gateway.routing != "affinity":
             return builder.select(self.balancer)
-        register = builder.register()
-        if prompt.key == NO_REGISTER:
+        key, register = prompt.affinity(site, self.gateway.affinity_tokens), builder.register()
+        if key == NO_REGISTER:
             builder.emit(Clear(register))
         else:
-            builder.emit(HashInto(register, prompt.key, count))
+            builder.emit(HashInto(register, key, count))
         return register
 
     def _branches(self, site: Site, prompt: Prompt, names: list[str], targets: list[int], done: int) -> None:

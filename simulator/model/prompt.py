@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from simulator.program.instructions import NO_REGISTER
+from simulator.program.instructions import NO_REGISTER, DrawInto
+from simulator.traces.formats import BLOCK_TOKENS
+from simulator.traces.prefixes import PrefixNumbers
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -15,6 +17,8 @@ LATENCY_METERS = ("first token", "decode time", "decode tokens", "longest gap")
 USAGE_METERS = ("prompt", "cached", "output")
 PAID_METER = "usd"
 WRONG_METER = "wrong answers"
+AFFINITY_TOKENS = BLOCK_TOKENS
+"""Tokens at the beginning of a recorded prompt that choose where it goes, by default."""
 PREFILL = "prefill"
 """What the GPUs that only compute prompts are called, behind the name of their LLM."""
 
@@ -26,7 +30,8 @@ class Prompt:
     The first `shared` tokens are common to all prompts with the same `shared_key`; those behind them, up to the number
     in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
     tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
-    or that of a prompt that is asked again and again.
+    or that of a prompt that is asked again and again. Of a recorded prompt whose blocks have ids, `prefix` is the
+    number of these in the Program; it takes the place of a key.
     """
 
     input: int
@@ -41,6 +46,20 @@ class Prompt:
     cached: int = NO_REGISTER
     conversation: int = NO_REGISTER
     streamed: bool = True
+    prefix: int | None = None
+
+    def affinity(self, site: Site, tokens: int) -> int:
+        """Emit what chooses where it always goes; the register with that, NO_REGISTER where nothing does.
+
+        That is its key, or of a recorded prompt what it begins with: as many whole blocks as `tokens` are in.
+        """
+        if self.prefix is None:
+            return self.key
+        builder, register = site.builder, site.builder.register()
+        prefixes = builder.prefixes[self.prefix]
+        numbers = PrefixNumbers(prefixes, -(-tokens // prefixes.tokens))
+        builder.emit(DrawInto(register, builder.draw(numbers, "affinity")))
+        return register
 
 
 class Endpoint(Protocol):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 
 from simulator.distributions import Constant, Discrete, Distribution, StandardUniform
 from simulator.program.instructions import (
     NO_REGISTER,
     Choose,
+    End,
+    Fork,
     Instruction,
+    Jump,
     Loop,
     Next,
     Select,
@@ -28,6 +31,7 @@ from simulator.program.program import (
 )
 from simulator.program.stations import Station
 from simulator.traces.column import TraceColumn, TraceTimes
+from simulator.traces.prefixes import TracePrefixes
 
 MOST_INSTRUCTIONS = 200_000
 
@@ -57,6 +61,7 @@ class Builder:
         self.balancers: list[Balancer] = []
         self.workloads: list[Workload] = []
         self.scalers: list[Scaler] = []
+        self.prefixes: list[TracePrefixes] = []
         self.reasons = list(REASONS)
         self._labels: list[int] = []
         self._constants: dict[float, int] = {}
@@ -109,6 +114,12 @@ class Builder:
         for name in names:
             self._meters.setdefault(name, len(self._meters))
         return self._meters[names[0]]
+
+    def prefix(self, prefixes: TracePrefixes) -> int:
+        """Number of some recorded prefixes, added where they are new."""
+        if prefixes not in self.prefixes:
+            self.prefixes.append(prefixes)
+        return self.prefixes.index(prefixes)
 
     @contextmanager
     def preceded(self) -> Iterator[list[Instruction]]:
@@ -261,6 +272,27 @@ class Builder:
         self.emit(Choose(self.draw(Discrete(weights), "choose"), tuple(targets)))
         yield targets
 
+    def fork(
+        self, branches: Sequence[Callable[[], None]], noun: str = "", need: int | None = None, detach: bool = False
+    ) -> None:
+        """Emit a fork: every branch emits its code, in parts named `noun 0`, `noun 1`, ... where they have a noun.
+
+        The request goes on when `need` branches have ended, all if left out. The others are then cancelled, or go on
+        by themselves where they `detach`.
+        """
+        targets, joined = [self.label() for _ in branches], self.label()
+        self.emit(Fork(tuple(targets), need or len(targets), detach, self.counter() if detach else -1))
+        self.emit(Jump(joined))
+        for number, (target, branch) in enumerate(zip(targets, branches, strict=True)):
+            self.mark(target)
+            with (
+                self.within(f"{noun} {number}") if noun else nullcontext(),
+                self.detached() if detach else nullcontext(),
+            ):
+                branch()
+            self.emit(End())
+        self.mark(joined)
+
     def build(self, name: str) -> Program:
         """The finished Program, labels resolved."""
         return Program(
@@ -276,6 +308,7 @@ class Builder:
             ),
             reasons=tuple(self.reasons),
             scalers=tuple(self.scalers),
+            prefixes=tuple(self.prefixes),
         )
 
     def _address(self, target: int) -> int:

@@ -127,7 +127,10 @@ class ResourceResult:
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it."""
+    """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
+
+    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource.
+    """
 
     resource: str
     utilization: Estimate

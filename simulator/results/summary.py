@@ -9,7 +9,7 @@ import numpy as np
 
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
-from simulator.program.program import Program, Users
+from simulator.program.program import DEADLINE, QUEUE_FULL, TIMEOUT, WAITED_TOO_LONG, Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.cost import cost_of, mean_replicas
@@ -46,6 +46,13 @@ from simulator.results.trend import filling, grows
 GROWTH_CONFIDENCE = 0.999
 LEAST_BATCHES = 8
 EXPECTED_GROWTH_CONFIDENCE = 0.8
+FULL = 0.99
+"""Busy share of a resource that is busy all the time."""
+FAILING = 0.01
+"""Share of requests that fail of waiting from which a resource that is busy all the time is overloaded."""
+OF_WAITING = (TIMEOUT, QUEUE_FULL, DEADLINE, WAITED_TOO_LONG)
+CLEARLY_MORE = 1.02
+"""How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed."""
 
 
 def _totals(replication: Replication) -> tuple[float, ...]:
@@ -184,9 +191,26 @@ class Summary:
             return max((times.get(each, 0.0) for each, count in published[name].items() if count > 0.0), default=0.0)
         return times.get(name, 0.0)
 
-    def _overloaded(self) -> bool:
-        """Whether more is offered than a resource can serve, and the simulation saw it saturated."""
-        return self.facts.saturation_factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
+    def _overloaded(self) -> str:
+        """How it shows that more is offered than a resource can serve; nothing where it does not.
+
+        Analysis says so, and the simulation saw a resource saturated; or the simulation alone, which knows what
+        analysis does not (retries, what caches keep): one is busy all the time, and waiting makes requests fail.
+        """
+        resource, busy = busiest(self.sections, self.program)
+        factor = self.facts.saturation_factor
+        if factor <= 1.0 and busy.pooled >= SATURATED:
+            return f"the load is {1.0 / factor:.2f} times the capacity of {self.facts.saturated_resource}"
+        if busy.pooled >= FULL and self._failing_of_waiting() >= FAILING:
+            return f"{resource} is busy all the time"
+        return ""
+
+    def _failing_of_waiting(self) -> float:
+        """Share of the requests of open workloads, messages included, that fail because they wait."""
+        chosen = [n for n, each in enumerate(self.program.workloads) if not isinstance(each.source, Users)]
+        each = [section.workloads[number] for section in self.sections for number in chosen]
+        failed = sum(one.failures[reason] for one in each for reason in OF_WAITING)
+        return failed / max(sum(one.completed + one.failed for one in each), 1)
 
     def _verdict(self, workloads: dict[str, WorkloadResult], messages: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
@@ -195,7 +219,6 @@ class Summary:
         every = {**workloads, **messages}
         growing = [name for name, result in every.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
-        factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
         overloaded = self._overloaded()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
@@ -209,9 +232,7 @@ class Summary:
             text = "unstable: more is offered than can be served; the rest fails or waits"
         else:
             return True, "stable"
-        if overloaded:
-            text += f"; the load is {1.0 / factor:.2f} times the capacity of {resource}"
-        return False, text
+        return False, f"{text}; {overloaded}" if overloaded else text
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
@@ -250,9 +271,12 @@ class Summary:
         resource, busy = busiest(self.sections, self.program)
         if resource is None:
             return None
-        factor = self.facts.saturation_of(resource)
-        overstated = factor is not None and busy.pooled * factor < 1.0 - SATURATED
-        return Bottleneck(resource, self._estimate(busy), None if overstated else factor)
+        utilization, factor = self._estimate(busy), self.facts.saturation_of(resource)
+        if factor is not None and busy.pooled * factor < 1.0 - SATURATED:
+            factor = None  # analysis overstates what is asked of it
+        elif factor is not None and utilization.low * factor > CLEARLY_MORE and self.system.has_steady_state:
+            factor = 1.0 / busy.pooled
+        return Bottleneck(resource, utilization, factor)
 
     def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
         found = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.engines.compiled import controls, heap, scalers
 from simulator.engines.compiled.balancers import NOBODY, choose, exclude, include
+from simulator.engines.compiled.choices import ADDITION, LEAST, SUBTRACTION
 from simulator.engines.compiled.draws_at import draw_for, message_base
 from simulator.engines.compiled.hashing import bucket_of
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
@@ -36,6 +37,7 @@ from simulator.engines.compiled.stations import (
     inference,
     keyed_locks,
     pool,
+    sequences,
     servers,
     sharing,
     store,
@@ -58,7 +60,6 @@ from simulator.engines.compiled.tokens import (
     wake,
 )
 from simulator.engines.compiled.unwinding import branch_ended, fail
-from simulator.program.instructions import Arithmetic
 from simulator.program.program import NO_REPLICA
 from simulator.records import COMPLETED
 
@@ -78,15 +79,7 @@ SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
-GROW_LOCKS, GROW_NODES = int(Status.GROW_LOCKS), int(Status.GROW_NODES)
-
-ADDITION, SUBTRACTION, LEAST, MOST = range(4)
-ARITHMETIC = {
-    Arithmetic.ADD: ADDITION,
-    Arithmetic.SUBTRACT: SUBTRACTION,
-    Arithmetic.LEAST: LEAST,
-    Arithmetic.MOST: MOST,
-}
+GROW_LOCKS, GROW_NODES, NEED_PREFIX = int(Status.GROW_LOCKS), int(Status.GROW_NODES), int(Status.NEED_PREFIX)
 
 
 @inlined
@@ -178,6 +171,8 @@ def _generate(w: Record, t: Record, token: int, instruction: Record) -> int:
     station = _place(w, t, instruction)
     if not inference.can_submit(w, station, token, instruction.list):
         return GROW_NODES
+    if sequences.lacks_prefix(w, token, t.number, instruction.list):
+        return NEED_PREFIX
     t.pc += 1
     level = workload_at(w.workloads, t.workload).level
     entered = inference.submit(w, station, token, instruction.component, level, instruction.list)
