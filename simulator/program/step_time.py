@@ -12,12 +12,12 @@ with T tokens in all, n sequences that generate, of which each attends to as man
 is K; P tokens of a prompt of which k are computed already; and L tokens of the longest sequence, prompts (k + P)
 included. The weights are read once however many tokens there are, of a mixture of experts those of the experts that any
 token is sent to: with x times as many choices as experts a share of 1 - e^-x is chosen, which `touched` is to 3 %. What
-takes time for every token even where the weights do is `activation`. Small prompt parts cost as much attention as
-`floor` tokens; and beside a prompt, attention of those that generate costs more a token, and something a sequence, but
-all of it no less than the longest one takes alone: it is one piece of work on one of the GPU's processors, of which the
-others, done before, wait for a part of it (`uneven`), at most as long as it takes (Graham, SIAM J. Appl. Math. 17(2),
-1969). It is the roofline of Williams, Waterman & Patterson (CACM 52(4), 2009) with those corrections, which vLLM's
-measured kernels need.
+a token adds even where the weights take longer is `activation`: products grow by tiles, long before arithmetic takes
+over; in a large step a token takes both. Small prompt parts cost as much attention as `floor` tokens; and beside a
+prompt, attention of those that generate costs more a token, and something a sequence, but all of it no less than the
+longest one takes alone: it is one piece of work on one of the GPU's processors, of which the others, done before, wait
+for a part of it (`uneven`), at most as long as it takes (Graham, SIAM J. Appl. Math. 17(2), 1969). It is the roofline
+of Williams, Waterman & Patterson (CACM 52(4), 2009) with those corrections, which vLLM's measured kernels need.
 """
 
 from __future__ import annotations
