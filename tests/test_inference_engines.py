@@ -41,7 +41,7 @@ FIELD = {name: number for number, name in enumerate(INFERENCE_FIELDS)}
 LFU = {"eviction": Eviction.LFU}
 STEP = StepTime(
     overhead=0.01, weights=0.02, token=0.003, sequence=0.001, chunk=0.0001, floor=3.0, generated=0.0002, mixed=0.0004,
-    longest=0.0003, link=0.001, link_token=0.0001,
+    longest=0.0003, uneven=0.0001, activation=0.0005, link=0.001, link_token=0.0001,
 )  # fmt: skip
 EVEN_STEP = StepTime(overhead=0.125, weights=0.125, token=0.0)  # ends as often as clockwork arrivals come
 USAGE, LATENCY, ASKED = ("prompt", "cached", "generated"), ("first", "decode", "gaps", "longest"), ("inputs", "outputs")
@@ -188,7 +188,9 @@ MUCH = Renewal(Exponential(0.15))
 
 @both_sizes
 @pytest.mark.parametrize(
-    "options", [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}, LFU], ids=repr
+    "options",
+    [{}, {"static": True}, {"ahead": True}, {"priority": True}, {"prefix_caching": False}, LFU, {"apart": True}],
+    ids=repr,
 )
 @pytest.mark.parametrize("step", [STEP, EVEN_STEP], ids=["rough", "even"])
 def test_little_memory_preempts(options, step, sizes):
@@ -332,6 +334,7 @@ stations = st.fixed_dictionaries(
         "static": st.booleans(),
         "ahead": st.booleans(),
         "eviction": st.sampled_from([Eviction.LRU, Eviction.LFU]),
+        "apart": st.booleans(),
     }
 )
 lengths = st.sampled_from([Constant(1.0), Constant(8.0), Uniform(0.0, 30.0), LogNormal(9.0, 1.0), Exponential(4.0)])

@@ -112,6 +112,24 @@ def test_keys_and_values_of_prompts_computed_apart_go_over_the_link_first():
     assert table.end == pytest.approx(first + 1000 * LLAMA_KV_BYTES / 1e9 + others, rel=1e-3)
 
 
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("coefficients", "seconds"),
+    [
+        ("longest: 1 ms", 1.4),  # the prompt of 400 tokens is the longest sequence
+        ("longest: 1 ms, chunk: 1 us", 1.4),  # attention of 400 tokens to 200 on average, 0.08 s, is less
+        ("longest: 1 ms, chunk: 10 us", 1.8),
+        ("longest: 1 ms, uneven: 500 us, chunk: 5 us", 1.6),
+        ("activation: 1 ms", 1.4),
+    ],
+)
+def test_a_prompt_takes_as_long_as_the_coefficients_say(engine, coefficients, seconds):
+    llm = f"{{step_time: {{overhead: 1 s, weights: 0 s, token: 0 s, {coefficients}}}, kv_tokens: 100k}}"
+    program = sim.lower(model({"it": llm}, [GENERATE % (400, 1)], {"w": at(0)}))
+    (table,) = sim.simulate(program, 100.0, SEED, engine=engine).requests
+    assert table.end == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize(
     ("batching", "ends"),
     [
@@ -129,6 +147,27 @@ def test_a_static_batch_takes_nobody_in_before_all_have_ended(batching, ends):
     llm = f"{{{SECOND_STEPS}, max_sequences: 2, batching: {batching}}}"
     tables = simulated(model({"it": llm}, ["{delay: 1 s}"], workloads, services=services))
     assert {name: table.end.item() for name, table in tables.items()} == pytest.approx(ends)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize(
+    ("mixed", "ends"),
+    [
+        ("true", {"long": 3.0, "other": 2.0, "third": 4.0}),
+        ("false", {"long": 5.0, "other": 2.0, "third": 4.0}),  # `long` waits while the others' prompts are computed
+    ],
+)
+def test_prompts_come_first_where_steps_are_not_mixed(engine, mixed, ends):
+    requests = {"long": (0.0, 3), "other": (0.5, 1), "third": (1.5, 2)}  # when, and tokens of a second
+    operations = "".join(f"      {name}: [{GENERATE % (10, output)}]\n" for name, (_, output) in requests.items())
+    workloads = {
+        name: f"{{replay: {{times: [{moment} s]}}, operation: api.{name}}}" for name, (moment, _) in requests.items()
+    }
+    services = f"  api:\n    host: app\n    operations:\n{operations}"
+    llm = f"{{{SECOND_STEPS}, mixed_steps: {mixed}}}"
+    program = sim.lower(model({"it": llm}, ["{delay: 1 s}"], workloads, services=services))
+    tables = sim.simulate(program, 100.0, SEED, engine=engine).requests
+    assert {table.workload: table.end.item() for table in tables} == pytest.approx(ends)
 
 
 def test_a_static_batch_is_slower_under_load():

@@ -1,4 +1,4 @@
-"""Simulated LLM serving against real measurements that nothing was fitted to."""
+"""Simulated LLM serving against real measurements."""
 
 import csv
 import importlib.util
@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 import simulator as sim
+from simulator.model.gpu import Gpu
+from simulator.model.language_model import LanguageModel
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "experiments" / "llm-serving"
 PROFILES = ROOT.parent / "shared" / "data" / "vllm_llmservingsim"
 STAGES = ROOT.parent / "shared" / "data" / "vllm_runs" / "stages.csv"
+BOX = ROOT / "experiments" / "llm-out-of-the-box"
+POINTS = ROOT.parent / "shared" / "data" / "aic_silicon" / "silicon_points.csv"
 TARGETS = {"ttft mean": 0.10, "tpot mean": 0.03, "e2e mean": 0.05, "e2e p90": 0.05, "tokens/s": 0.04}
 MEDIANS = {"tpot": 0.03, "e2e": 0.03, "ttft": 0.05}
-CPU_SECONDS = 1e-3
+CPU_SECONDS = 0.7e-3
 GPUS = pytest.mark.parametrize("name", ["rtx-4090", "rtx-pro-6000"])
 
 
@@ -83,6 +87,54 @@ def test_load_sweeps_are_predicted_within_the_targets_and_overloads_are_called_s
         row = stated[stage.name]
         for name in MEDIANS:
             assert float(row[f"{name}_error"]) == pytest.approx(prediction.error(stage, name), abs=1e-3)
+
+
+@pytest.fixture
+def box(monkeypatch):
+    """The programs of the study without calibration: the closed form, and the simulation."""
+    monkeypatch.syspath_prepend(str(BOX))
+    found = importlib.import_module("study"), importlib.import_module("simulated")
+    yield found
+    for name in ("study", "simulated"):
+        del sys.modules[name]
+
+
+def case(box, harness, **change):
+    """32 users of Llama-3.1-8B on an H100, as a row of measurements would say it."""
+    model, gpu = LanguageModel.model_validate("llama-3.1-8b"), Gpu.model_validate("h100-sxm")
+    given = {"prompt": 512, "output": 64, "users": 32, "campaign": "gap h100", **change}
+    return box[0].Case(model=model, gpu=gpu, gpus=1, precision="bf16", harness=harness, **given)
+
+
+def test_rows_without_calibration_are_simulated_from_the_burst_on(box):
+    """The engines agree; where prompts come first users stay in step, and wait longer for their first token only."""
+    of = {engine: case(box, f"gap h100 {engine}") for engine in ("vllm", "sglang")}
+    found = {engine: box[1].simulated(each, 2048) for engine, each in of.items()}
+    assert box[1].simulated(of["sglang"], 2048, by="simpy") == pytest.approx(found["sglang"])
+    assert found["sglang"][0] < found["vllm"][0]
+    assert found["sglang"][1] > found["vllm"][1]
+
+
+def test_lengths_are_those_that_the_load_generator_draws(box):
+    assert "input: {constant: 512}" in box[1].model(case(box, "gap h100 vllm"), 2048)
+    drawn = box[1].model(case(box, "inferencex vllm", campaign="inferencex"), 2048)
+    assert "input: {uniform: {low: 409, high: 512}}" in drawn
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POINTS.is_file(), reason="the measured points are not here")
+def test_the_stated_errors_without_calibration_are_those_of_the_simulation(box):
+    study, simulated = box
+    rows, _ = study.in_scope(POINTS)
+    rows = rows[(rows.model == "qwen3-32b") & (rows.backend == "vllm")]
+    rows = rows[[not study.is_trained(row) for row in rows.itertuples()]]
+    measured = rows[["silicon_tpot_ms", "silicon_ttft_ms"]].to_numpy() / 1000
+    found = simulated.errors([study.Case.of(row) for row in rows.itertuples()], measured, *simulated.TWO)
+    with (BOX / "simulated-errors.csv").open(encoding="utf-8") as stream:
+        (stated,) = (row for row in csv.DictReader(stream) if (row["model"], row["backend"]) == ("qwen3-32b", "vllm"))
+    assert int(stated["rows"]) == len(rows)
+    for column, name in enumerate(("tpot", "ttft")):
+        assert float(stated[name]) == pytest.approx(100 * statistics.median(abs(found[:, column])), abs=0.06)
 
 
 def test_the_load_sweep_model_has_the_rooflines_of_its_gpu():

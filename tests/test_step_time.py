@@ -19,8 +19,8 @@ from simulator.model.shipped import models_directory
 from simulator.program.step_time import StepTime
 
 TRUE = StepTime(
-    overhead=3e-3, weights=8e-3, token=4e-5, sequence=2e-5, chunk=2e-9, floor=256, generated=9e-8, mixed=2e-7,
-    mixed_sequence=3e-5, longest=8e-7,
+    overhead=3e-3, weights=8e-3, token=4e-5, activation=1e-5, sequence=2e-5, chunk=2e-9, floor=256, generated=9e-8,
+    mixed=2e-7, mixed_sequence=3e-5, longest=8e-7, uneven=2e-7,
 )  # fmt: skip
 
 
@@ -33,7 +33,8 @@ def synthetic_steps(count=400, noise=0.02, seed=1):
         length = 2 ** rng.uniform(4, 14) if generating else 0.0
         part = 0 if number % 4 == 1 else int(2 ** rng.uniform(4, 11))
         parts = ((2 ** rng.uniform(0, 14), part),) if part else ()
-        step = MeasuredStep(generating + part, generating, generating * length, length, parts, 1.0)
+        longest = max(length, *map(sum, parts), 0.0)
+        step = MeasuredStep(generating + part, generating, generating * length, longest, parts, 1.0)
         seconds = step.predicted(TRUE) * float(np.exp(noise * rng.normal()))
         steps.append(replace(step, seconds=seconds))
     return steps
@@ -92,13 +93,13 @@ def test_a_prediction_outside_of_the_range_names_what_is_outside():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert fit.predict(step) == step.predicted(fit.step)
-    far = MeasuredStep(5000, 0, 0, 0, ((0, 5000),), 1.0)
+    far = MeasuredStep(5000, 0, 0, 5000, ((0, 5000),), 1.0)
     with pytest.warns(OutOfRangeWarning, match=r"tokens 5,000 \(fitted from \d+ to [\d,]+\), prompt part 5,000 \("):
         fit.predict(far)
 
 
 def test_too_few_steps_and_steps_without_time_are_refused():
-    with pytest.raises(ValueError, match="got 10 steps, expected more than the 10 coefficients"):
+    with pytest.raises(ValueError, match="got 10 steps, expected more than the 12 coefficients"):
         fit_step_time(synthetic_steps(10))
     with pytest.raises(ValueError, match="took 0 s"):
         fit_step_time([*synthetic_steps(20), MeasuredStep(1, 1, 1, 1, (), 0.0)])
@@ -118,7 +119,7 @@ def test_a_layered_profile_is_summed_up_to_steps(tmp_path):
     assert (first.tokens, first.generating, first.attended, first.longest, first.parts) == (2, 2, 200, 100, ())
     layer = 2 * 1.02 + 51
     assert first.seconds == pytest.approx(1e-6 * (2.02 + 3 * (layer + 10) + 110 + 5))
-    assert (second.tokens, second.parts, second.kept) == (66, ((32, 64),), 296)
+    assert (second.tokens, second.longest, second.parts, second.kept) == (66, 100, ((32, 64),), 296)
     assert second.seconds == pytest.approx(1e-6 * (3.3 + 3 * (2 * 2.3 + 115 + 25) + 120 + 5))
 
 
@@ -134,23 +135,21 @@ def test_a_bad_cell_of_a_profile_is_named(tmp_path):
 
 PROFILES = Path(__file__).parents[2] / "shared" / "data" / "vllm_llmservingsim"
 REAL = {
-    # Folder, model, GPU, tensor parallel, layers, tokens that its memory has room for, and the greatest mean and median
-    # of the absolute errors of steps that the fit has not seen, over several samples of 60 steps.
+    # Folder, model, GPU, tensor parallel, tokens that its memory has room for.
     "llama on rtx-4090": (
-        "profile_RTX4090_meta-llama_Llama-3.1-8B_bf16_tp1", "llama-3.1-8b", "rtx-4090", 1, 41_408, 0.05, 0.03,
+        "profile_RTX4090_meta-llama_Llama-3.1-8B_bf16_tp1", "llama-3.1-8b", "rtx-4090", 1, 41_408,
     ),
     "qwen on two rtx-pro-6000": (
-        "profile_RTXPRO6000_Qwen_Qwen3-32B_bf16_tp2", "qwen3-32b", "rtx-pro-6000", 2, 450_000, 0.05, 0.03,
+        "profile_RTXPRO6000_Qwen_Qwen3-32B_bf16_tp2", "qwen3-32b", "rtx-pro-6000", 2, 450_000,
     ),
-    # Kernels of this one change with the sizes of tiles: all of its steps together are fitted to 4.6 % and 3.1 % only.
     "llama on rtx-pro-6000": (
-        "profile_RTXPRO6000_meta-llama_Llama-3.1-8B_bf16_tp1", "llama-3.1-8b", "rtx-pro-6000", 1, 530_000, 0.055, 0.038,
+        "profile_RTXPRO6000_meta-llama_Llama-3.1-8B_bf16_tp1", "llama-3.1-8b", "rtx-pro-6000", 1, 530_000,
     ),
 }  # fmt: skip
 
 
 def steps_and_roofline(name):
-    folder, model, gpu, gpus, room = REAL[name][:5]
+    folder, model, gpu, gpus, room = REAL[name]
     language_model = LanguageModel.model_validate(model)
     steps = [step for step in layered_profile(PROFILES / folder, language_model.layers) if step.kept <= room]
     roofline = step_time(language_model, Gpu.model_validate(gpu), gpus, "bf16", None, Efficiency())
@@ -161,17 +160,16 @@ def steps_and_roofline(name):
 @pytest.mark.parametrize("name", REAL)
 def test_sixty_measured_steps_predict_the_others(name):
     steps, roofline = steps_and_roofline(name)
-    mean_limit, median_limit = REAL[name][5:]
     found = []
-    for seed in range(6):
+    for seed in range(8):
         chosen = set(random.Random(seed).sample(range(len(steps)), 60))
         fit = fit_step_time([steps[number] for number in chosen], roofline)
         others = StepColumns.of([step for number, step in enumerate(steps) if number not in chosen])
         errors = np.abs(others.predicted(fit.step) / others.seconds - 1)
         found.append((errors.mean(), np.median(errors)))
     mean, median = np.mean(found, axis=0)
-    assert mean <= mean_limit
-    assert median <= median_limit
+    assert mean <= 0.05
+    assert median <= 0.03
 
 
 @pytest.mark.skipif(not PROFILES.is_dir(), reason="the measured profiles are not here")
@@ -188,4 +186,4 @@ def test_shipped_coefficients_predict_the_steps_they_were_fitted_to(name):
     assert errors.mean() == pytest.approx(float(row[header.index("mean_error")]), abs=6e-4)
     assert np.median(errors) == pytest.approx(float(row[header.index("median_error")]), abs=6e-4)
     decoding = [not step.parts for step in steps]
-    assert errors[decoding].mean() < 0.05
+    assert errors[decoding].mean() < 0.015

@@ -152,7 +152,8 @@ def predict(case, efficiency, front):
     def time(generating, parts):
         attention = sum(step.prompt_attention(*part) for part in parts)
         tokens = generating + sum(part for _, part in parts)
-        return step.seconds(tokens, generating, generating * context, context if generating else 0.0, attention)
+        longest = max([context if generating else 0.0, *(sum(part) for part in parts)])
+        return step.seconds(tokens, generating, generating * context, longest, attention)
 
     generate = time(case.users, [])
     starts = range(0, case.prompt, BATCHED_TOKENS)
@@ -223,12 +224,9 @@ def tell(name, relative):
     )
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("points", type=Path)
-    arguments.add_argument("--fit", action="store_true")
-    asked = arguments.parse_args()
-    rows = pd.read_csv(asked.points)
+def in_scope(points):
+    """The rows in scope, and how many are out of it for what reason."""
+    rows = pd.read_csv(points)
     rows["concurrency"] = rows.silicon_data_source.str.extract(r"concurrency=(\d+)")[0].astype(float)
     same = [
         "model_path",
@@ -247,6 +245,15 @@ def main():
     out.update(rows.scope[rows.scope != ""])
     rows = rows[rows.scope == ""].copy()
     rows["model"] = rows.model_path.map(MODELS)
+    return rows, out
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("points", type=Path)
+    arguments.add_argument("--fit", action="store_true")
+    asked = arguments.parse_args()
+    rows, out = in_scope(asked.points)
     trained = np.array([is_trained(row) for row in rows.itertuples()])
     cases = [Case.of(row) for row in rows.itertuples()]
     measured = rows[["silicon_tpot_ms", "silicon_ttft_ms"]].to_numpy() / 1000

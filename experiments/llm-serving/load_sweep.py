@@ -32,7 +32,8 @@ BANDWIDTH, PEAK, MEMORY, UTILIZATION = 3.35e12, 989e12, 80e9, 0.9
 BYTES = 2.0
 """Of a parameter, or an element of a key or value: bf16."""
 FLOOR = 282.0
-"""Tokens as which a smaller part of a prompt counts for attention, from the profile of another GPU (rtx-4090.yaml)."""
+"""Tokens as which a smaller part of a prompt counts for attention, from the profile of an RTX 4090 (217 with
+`uneven` attention, which came later)."""
 THIRD = {"attended": 1e-7, "sequence": 5e-5}
 """Seconds from which the search for the third number starts."""
 SHOWN = ("tpot", "e2e", "ttft")

@@ -3,7 +3,8 @@
     python experiments/llm-serving/prepare.py FOLDER
 
 FOLDER has what LLMServingSim's repository (commit 5daddb2, MIT) has of both GPUs: `<run>/requests.jsonl` and
-`profile_<gpu>_meta-llama_Llama-3.1-8B_bf16_tp1/*.csv`. The traces go to models/llm, where the coefficients are, too.
+`profile_<gpu>_<model>_bf16_tp<n>/*.csv`. The traces go to models/llm, where the coefficients are, too; those for
+all steps that fit the memory of a GPU go to models/step-times.csv.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from simulator.calibration.step_profile import layered_profile
-from simulator.calibration.step_time import Fit, fit_step_time
+import numpy as np
+
+from simulator.calibration.step_profile import StepColumns, layered_profile
+from simulator.calibration.step_time import FITTED, Fit, fit_step_time
 
 MODELS = Path(__file__).resolve().parents[2] / "models" / "llm"
 LAYERS = 32
@@ -44,6 +47,21 @@ RUNS = (
     Run("rtx-4090", "RTX 4090", "RTX4090_Llama-3.1-8B", "RTX4090", 256, 41_408),
     Run("rtx-pro-6000", "RTX PRO 6000", "RTXPRO6000_Llama-3.1-8B", "RTXPRO6000", 128, 530_000),
 )
+
+
+PROFILES = (
+    # Model, GPU, tensor parallel, tokens that its memory has room for, layers, and the folder.
+    ("llama-3.1-8b", "rtx-4090", 1, 41_408, 32, "profile_RTX4090_meta-llama_Llama-3.1-8B_bf16_tp1"),
+    ("llama-3.1-8b", "rtx-pro-6000", 1, 530_000, 32, "profile_RTXPRO6000_meta-llama_Llama-3.1-8B_bf16_tp1"),
+    ("qwen3-32b", "rtx-pro-6000", 2, 450_000, 64, "profile_RTXPRO6000_Qwen_Qwen3-32B_bf16_tp2"),
+)
+STEP_TIMES = """\
+# Step times of vLLM 0.19 (bf16, eager), fitted to its measured kernels by simulator.calibration.step_time, balanced:
+# seconds a step, token or token squared, floor in tokens. No time of the CPU is in them: add about 1 ms a step to the
+# overhead. Links between GPUs are not in them. Errors: absolute and relative, of all steps within kept_tokens, the keys
+# and values that fit the memory. Source: github.com/casys-kaist/LLMServingSim, commit 5daddb2, profiler/perf
+# (MIT License, Copyright (c) 2024 CASYS Lab at KAIST).
+"""
 
 
 def fitted(run: Run, data: Path) -> Fit:
@@ -85,10 +103,28 @@ def write(run: Run, data: Path) -> None:
         table.writerows(rows)
 
 
+def step_times(data: Path) -> list[list[object]]:
+    """Coefficients of all profiles, and how far they are off the steps that they were fitted to."""
+    rows: list[list[object]] = []
+    for model, gpu, gpus, room, layers, folder in PROFILES:
+        steps = [step for step in layered_profile(data / folder, layers) if step.kept <= room]
+        found = fit_step_time(steps, balanced=True).step
+        columns = StepColumns.of(steps)
+        errors = np.abs(columns.predicted(found) / columns.seconds - 1.0)
+        values = [f"{getattr(found, name):.4g}" for name in FITTED]
+        rows.append([model, gpu, gpus, room, *values, f"{errors.mean():.3f}", f"{np.median(errors):.3f}"])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     data = parser.parse_args().folder
+    with (MODELS.parent / "step-times.csv").open("w", encoding="utf-8", newline="") as stream:
+        stream.write(STEP_TIMES)
+        table = csv.writer(stream, lineterminator="\n")
+        named = ["model", "gpu", "tensor_parallel", "kept_tokens", *FITTED, "mean_error", "median_error"]
+        table.writerows([named, *step_times(data)])
     for run in RUNS:
         write(run, data)
         fit = fitted(run, data)

@@ -16,7 +16,7 @@ def time_alone(spec: Inference, prompt: float, cached: float, output: float) -> 
     parts = max(-(-new // min(spec.tokens, spec.part)), 1.0) if spec.chunked else 1.0
     size = new / parts
     attention = step.prompt_attention(cached + 0.5 * (parts - 1.0) * size, size)
-    first = parts * step.seconds(size, 0.0, 0.0, 0.0, attention)
+    first = parts * step.seconds(size, 0.0, 0.0, cached + 0.5 * (parts + 1.0) * size, attention)
     context = prompt + 0.5 * output
     return first + max(output - 1.0, 0.0) * step.seconds(1.0, 1.0, context, context, 0.0)
 
@@ -33,7 +33,8 @@ def sequences_per_second(spec: Inference, blocks: float, prompt: float, cached: 
     """Sequences a second that an engine ends, about, with as many running as there may be.
 
     In a step every one of n sequences generates a token, so n / output of them end, and as many prompts are computed
-    beside; where these do not fit in a step's tokens, it is the tokens that limit.
+    beside, or before that where they are computed apart; where these do not fit in a step's tokens, it is the tokens
+    that limit.
     """
     step, running = spec.step, sequences_at_most(spec, blocks, prompt, output)
     new = max(prompt - cached, 1.0)
@@ -43,5 +44,8 @@ def sequences_per_second(spec: Inference, blocks: float, prompt: float, cached: 
     attention = ends * step.prompt_attention(max(cached, 0.0), new)
     context = prompt + 0.5 * output
     generating = ends * output
+    if spec.apart:
+        prompts = step.seconds(ends * new, 0.0, 0.0, cached + new, attention)
+        return ends / (prompts + step.seconds(generating, generating, generating * context, context, 0.0))
     seconds = step.seconds(ends * new + generating, generating, generating * context, context, attention)
     return ends / seconds

@@ -24,9 +24,10 @@ REPEATED = {"layernorm": 2}
 
 @dataclass(frozen=True, slots=True)
 class MeasuredStep:
-    """A step of `tokens`, of which `generating` sequences have one each and attend to `attended`, at most `longest`.
+    """A step of `tokens`, of which `generating` sequences have one each and attend to `attended`.
 
-    `parts` are those of prompts: tokens computed before, and now. It took `seconds`.
+    The longest sequence has `longest` tokens, prompts included. `parts` are those of prompts: tokens computed before,
+    and now. It took `seconds`.
     """
 
     tokens: float
@@ -69,7 +70,7 @@ def layered_profile(directory: Path, layers: int) -> list[MeasuredStep]:
     for chunk, computed, generating, length, microseconds in _numbers(directory / "attention.csv", columns):
         tokens, sequences = chunk + generating, generating + (1.0 if chunk else 0.0)
         total = outside_attention(tokens, sequences) + layers * microseconds
-        longest = length if generating else 0.0
+        longest = max(length if generating else 0.0, computed + chunk)
         parts = ((computed, chunk),) if chunk else ()
         steps.append(MeasuredStep(tokens, generating, generating * length, longest, parts, total * 1e-6))
     return steps
@@ -173,11 +174,11 @@ class StepColumns:
         pieces = np.maximum(self.part, step.floor) * (self.computed + 0.5 * self.part)
         attention = np.bincount(self.step_of_part, pieces, len(self.tokens))
         together = step.chunk * attention + step.mixed * self.attended + step.mixed_sequence * self.generating
-        mixed = np.maximum(step.longest * self.longest, together)
+        mixed = np.maximum(step.longest * self.longest, together + step.uneven * self.longest)
         chosen = step.expert_share * self.tokens
         touched = 1.0 - 1.0 / (1.0 + chosen * (1.0 + chosen * (0.5 + chosen / 6.0)))
         read = step.weights + step.experts * touched
         seconds = step.overhead + np.maximum(read, step.token * self.tokens) + step.sequence * self.generating
         seconds = seconds + np.where(attention > 0.0, mixed, step.generated * self.attended)
-        found: np.ndarray = seconds + step.link + step.link_token * self.tokens
+        found: np.ndarray = seconds + step.link + (step.activation + step.link_token) * self.tokens
         return found

@@ -37,15 +37,16 @@ class Efficiency(Part):
     expert_bandwidth: PositiveShare = 0.59
     """Share of the peak bandwidth that reading a mixture's experts reaches; 0.2 to 0.95."""
     kv_bandwidth: PositiveShare = 0.95
-    """The same of reading keys and values; 0.4 to 0.95, 0.8 on the RTX PRO 6000, 0.98 on the RTX 4090."""
+    """The same of reading keys and values; 0.4 to 0.95, 0.8 on the RTX PRO 6000, 0.86 on the RTX 4090."""
     attention: PositiveShare = 0.35
-    """Share of the peak arithmetic that attention of prompts reaches; 0.35 to 0.8, 0.53 and 0.83 on those two."""
+    """Share of the peak arithmetic that attention of prompts reaches; 0.35 to 0.9, 0.62 and 0.87 on those two."""
     small_prompt: Amount = 300.0
-    """Tokens as which a smaller part of a prompt counts for attention; 282 to 332 there."""
+    """Tokens as which a smaller part of a prompt counts for attention; 102 to 217 there, a long sequence alone as 274
+    to 384."""
     small_sequence: Amount = 100.0
-    """Beside a prompt, attention of a sequence that generates costs a square of so many tokens; 94 to 110 there."""
+    """Beside a prompt, attention of a sequence that generates costs a square of so many tokens; 99 to 119 there."""
     mixed: Factor = 1.3
-    """How much more reading keys and values takes beside a prompt; 1.3 to 3, 1.6 to 2.8 there."""
+    """How much more reading keys and values takes beside a prompt; 1.3 to 3, 1.5 to 2.7 there."""
     overhead: Duration = 1e-3
     """What a step takes whatever is in it, mostly the CPU's work; 0.2 to 10 ms."""
     layer: Duration = 30e-6

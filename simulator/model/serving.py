@@ -77,6 +77,7 @@ class EngineSpec:
     ahead: bool = False
     eviction: Eviction = Eviction.LRU
     chunked: bool = True
+    apart: bool = False
 
     def lower(self, builder: Builder, resource: str) -> int:
         """Its station, after that of its memory."""
@@ -84,7 +85,7 @@ class EngineSpec:
         return builder.station(
             Inference(
                 resource, self.step, self.sequences, self.tokens, self.part, memory, self.block, self.prefix_caching,
-                self.priority, self.static, self.ahead, self.eviction, self.chunked,
+                self.priority, self.static, self.ahead, self.eviction, self.chunked, self.apart,
             )
         )  # fmt: skip
 

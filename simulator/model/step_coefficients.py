@@ -18,21 +18,27 @@ class StepCoefficients(Part):
     weights: Duration
     """Reading the weights once."""
     token: Duration
-    """Arithmetic of a token."""
+    """Arithmetic of a token; with `activation` where that is given."""
     sequence: Duration = 0.0
     """Of a sequence that generates: the logits and sampling."""
     chunk: Duration = 0.0
     """Attention of a prompt, a token squared."""
     floor: Amount = 0.0
-    """Tokens as which a smaller part of a prompt counts for attention; 250 to 300 in vLLM."""
+    """Tokens as which a smaller part of a prompt counts for attention; 100 to 220 in vLLM."""
     generated: Duration = 0.0
     """Attention of a step without prompts, a token that is attended to."""
     mixed: Duration = 0.0
-    """The same in a step with prompts; 1.7 to 3.5 times as much in vLLM."""
+    """The same in a step with prompts; 1.5 to 2.7 times as much in vLLM."""
     mixed_sequence: Duration = 0.0
     """Of a sequence that generates in a step with prompts."""
     longest: Duration = 0.0
     """Attention of a step with prompts, a token of the longest sequence, where that is more."""
+    uneven: Duration = 0.0
+    """A token of the longest sequence, where that is not more: processors that are done wait for others; a seventh
+    to a half of `longest` in vLLM."""
+    activation: Duration = 0.0
+    """What a token adds whether reading the weights takes longer than its arithmetic or not: activations, and tiles by
+    which products grow; half to seven tenths of `token` in vLLM."""
     experts: Duration = 0.0
     """Reading the weights of all experts of a mixture."""
     expert_share: Share = 0.0

@@ -212,7 +212,9 @@ class Inference:
     At most `sequences` sequences run at a time, each computing its prompt in parts, then a token a step. A step takes
     at most `tokens` tokens: one of each sequence that generates and parts of prompts, of at most `part` tokens, in the
     order in which they were admitted; what is left of them goes to prompts that wait. Where prompts are not `chunked`
-    they are computed whole, the first of a step however long it is. The time of a step is that of `step`.
+    they are computed whole, the first of a step however long it is. Where they are computed `apart`, a step has either
+    parts of prompts, as long as there are any, or tokens of sequences that generate. The time of a step is that of
+    `step`.
 
     The keys and values of a sequence's tokens take blocks of `block` tokens from the pool number `memory`. A waiting
     sequence is admitted where its prompt fits. A sequence that finds no block free takes the blocks of the one that
@@ -238,6 +240,7 @@ class Inference:
     ahead: bool = False
     eviction: Eviction = Eviction.LRU
     chunked: bool = True
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

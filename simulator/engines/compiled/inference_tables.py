@@ -24,7 +24,8 @@ def coefficients(step: StepTime) -> tuple[float, ...]:
     """The coefficients of a step's time, those of `step_seconds` in its order, and the floor."""
     return (
         step.overhead, step.weights, step.token, step.sequence, step.chunk, step.generated, step.mixed,
-        step.mixed_sequence, step.longest, step.link, step.link_token, step.experts, step.expert_share, step.floor,
+        step.mixed_sequence, step.longest, step.uneven, step.activation, step.link, step.link_token, step.experts,
+        step.expert_share, step.floor,
     )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def record(spec: Inference, capacity: float, first_coefficient: int) -> Fields:
         "memory": spec.memory, "capacity": int(capacity), "block": spec.block, "sequences": spec.sequences,
         "tokens": spec.tokens, "part": spec.part, "prefix_caching": spec.prefix_caching, "priority": spec.priority,
         "static": spec.static, "ahead": spec.ahead, "chunked": spec.chunked,
+        "apart": spec.apart,
         "levels": 1 + MOST_USES if spec.eviction is Eviction.LFU else 1, "coefficients": first_coefficient,
     }  # fmt: skip
 

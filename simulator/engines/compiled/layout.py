@@ -291,7 +291,7 @@ INFERENCE = np.dtype(
         ("memory", "i8"),  # the pool, of so many blocks of `block` tokens
         ("capacity", "i8"), ("block", "i8"), ("sequences", "i8"), ("tokens", "i8"), ("part", "i8"),
         ("prefix_caching", "i4"), ("priority", "i4"), ("static", "i4"), ("ahead", "i4"),
-        ("chunked", "i8"),
+        ("chunked", "i8"), ("apart", "i8"),
         ("serving", "i8"),  # whether a step is under way
         ("coefficients", "i8"),  # where those of the step's time start among the numbers
         # Addresses of the tokens that run and those in the step under way (NONE: it has left), and how many are in it.

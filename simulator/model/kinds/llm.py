@@ -96,6 +96,9 @@ class Llm(Resource):
     """Tokens of a step at most; vLLM's `max_num_batched_tokens` is 2,048 by default, 8,192 on large GPUs."""
     chunked_prefill: bool = True
     """Whether prompts are computed in parts beside sequences that generate; else whole, however long they are."""
+    mixed_steps: bool = True
+    """Whether prompts are computed beside sequences that generate; else in steps of their own, which come first, as
+    SGLang does by default."""
     prefix_caching: bool = True
     """Whether keys and values of earlier prompts are kept for prompts that begin alike."""
     eviction: Literal["lru", "lfu"] = "lru"
@@ -202,6 +205,8 @@ class Llm(Resource):
             tokens=self.max_batched_tokens,
             part=self.max_batched_tokens,
             chunked=self.chunked_prefill,
+            # With prompts computed elsewhere there is nothing to keep apart.
+            apart=not self.mixed_steps and self.prefill is None,
             kv_tokens=(self.kv_tokens or self._kv_tokens()) // self.pipeline_parallel,
             block=self.block,
             prefix_caching=self.prefix_caching,

@@ -31,6 +31,8 @@ from simulator.program.program import DOES_NOT_FIT
 from simulator.records import INFERENCE_FIELDS
 
 WIDTH = len(INFERENCE_FIELDS)
+FLOOR = 15
+"""Place of the floor among the coefficients, see `inference_tables.coefficients`."""
 step_seconds, prompt_attention = compiled(step_time.step_seconds), compiled(step_time.prompt_attention)
 
 
@@ -94,9 +96,11 @@ def _step(w: Record, s: Record, n: Record, station: int) -> None:
     n.in_step = n.step_tokens = n.generating = n.attended = n.longest = 0
     n.attention = 0.0
     admits = not (n.static and s.busy)
-    left = _continue(w, s, n)
+    left = _continue(w, s, n, 1 if n.apart else NONE)
     if admits:
         _admit(w, s, n, left)
+    if n.apart and not n.in_step:
+        _continue(w, s, n, 0)
     if n.in_step:
         _account_memory(w, n)
         n.computed_tokens += n.step_tokens - n.generating
@@ -114,18 +118,25 @@ def _seconds(w: Record, n: Record) -> float:
         float_at(w.numbers, c), float_at(w.numbers, c + 1), float_at(w.numbers, c + 2), float_at(w.numbers, c + 3),
         float_at(w.numbers, c + 4), float_at(w.numbers, c + 5), float_at(w.numbers, c + 6), float_at(w.numbers, c + 7),
         float_at(w.numbers, c + 8), float_at(w.numbers, c + 9), float_at(w.numbers, c + 10),
-        float_at(w.numbers, c + 11), float_at(w.numbers, c + 12),
+        float_at(w.numbers, c + 11), float_at(w.numbers, c + 12), float_at(w.numbers, c + 13),
+        float_at(w.numbers, c + 14),
         float(n.step_tokens), float(n.generating), float(n.attended), float(n.longest), n.attention,
     )  # fmt: skip
 
 
 @compiled
-def _continue(w: Record, s: Record, n: Record) -> int:
-    """Give those that run their part of the tokens; returns what is left, 0 where one lost its blocks."""
+def _continue(w: Record, s: Record, n: Record, skipped: int) -> int:
+    """Give those that run their part of the tokens; returns what is left, 0 where one lost its blocks.
+
+    Those that generate are left out where `skipped` is 1, those that compute a prompt where it is 0.
+    """
     budget, preempted, position = n.tokens, False, 0
     while position < s.busy and budget:
         token = index_at(n.running, position)
         q = sequence_at(w.sequences, token)
+        if skipped != NONE and _generates(q) == (skipped == 1):
+            position += 1
+            continue
         part = min(q.known - q.computed, n.part, budget)
         if part > q.room and blocks_for(n, part - q.room) > n.free:
             preempted = True
@@ -135,6 +146,12 @@ def _continue(w: Record, s: Record, n: Record) -> int:
         budget -= part
         position += 1
     return 0 if preempted else budget
+
+
+@inlined
+def _generates(q: Record) -> bool:
+    """Whether the next part brings another token, and not only a part of the prompt."""
+    return bool(q.generated > 0 and q.known - q.computed == 1)
 
 
 @compiled
@@ -202,12 +219,12 @@ def _schedule(w: Record, n: Record, token: int, q: Record, part: int) -> None:
     if q.computed + part >= q.fills:
         sequences.offer(w, n, q)
     n.step_tokens += part
-    if q.generated > 0 and q.known - q.computed == 1:
+    n.longest = max(n.longest, q.computed + part)
+    if _generates(q):
         n.generating += 1
         n.attended += q.known
-        n.longest = max(n.longest, q.known)
     else:
-        floor = float_at(w.numbers, n.coefficients + 13)
+        floor = float_at(w.numbers, n.coefficients + FLOOR)
         n.attention += prompt_attention(floor, float(q.computed), float(part))
 
 

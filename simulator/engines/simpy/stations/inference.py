@@ -64,9 +64,12 @@ class InferenceStation(Station):
     def _step(self, now: float) -> None:
         self.stepped = []
         admits = not (self.spec.static and self.running)
-        left = self._continue(now, self.spec.tokens)
+        apart = self.spec.apart
+        left = self._continue(now, self.spec.tokens, True if apart else None)
         if admits and left is not None:
             self._admit(now, left)
+        if apart and not self.stepped:
+            self._continue(now, self.spec.tokens, False)
         if self.stepped:
             seconds = self._seconds()
             self.steps += 1
@@ -74,11 +77,17 @@ class InferenceStation(Station):
             self.began = now
             self.engine.after(seconds, self._complete, None)
 
-    def _continue(self, now: float, budget: int) -> int | None:
-        """Give those that run their part of the tokens; returns what is left, None where one lost its blocks."""
+    def _continue(self, now: float, budget: int, skipped: bool | None) -> int | None:
+        """Give those that run their part of the tokens; returns what is left, None where one lost its blocks.
+
+        Those that generate are left out where `skipped` is true, those that compute a prompt where it is false.
+        """
         preempted, position, size = False, 0, self.spec.block
         while position < len(self.running) and budget:
             sequence = self.running[position]
+            if skipped is not None and sequence.generates == skipped:
+                position += 1
+                continue
             if sequence.known - sequence.computed == 1 and sequence.computed % size:  # there is room in its last block
                 sequence.part = 1
                 self.stepped.append(sequence)
@@ -198,12 +207,12 @@ class InferenceStation(Station):
         attention = 0.0
         for sequence in self.stepped:
             tokens += sequence.part
+            context = sequence.computed + sequence.part
+            if context > longest:
+                longest = context
             if sequence.generates:
-                context = sequence.known
                 generating += 1
                 attended += context
-                if context > longest:
-                    longest = context
             else:
                 attention += step.prompt_attention(float(sequence.computed), float(sequence.part))
         self.computed_tokens += tokens - generating
