@@ -6,8 +6,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   `Fail` that the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing
   follows it. Gauges are as at time 0, but garbage collections come as often as they do on average.
 - All instances that autoscaling may start are there.
-- A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike;
-  where a key's hash chooses, the shares follow from the keys' popularity.
+- A balancer sends equal shares to its replicas, or shares like their weights; where a key chooses among stations or the
+  ways of a switch, the shares follow from the keys' popularity, and other switches go all their ways alike.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
   Only of hedged requests (a fork that needs one branch, whose later ones begin with a constant delay) a branch runs

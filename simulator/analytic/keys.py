@@ -114,14 +114,13 @@ def keys_of(program: Program) -> dict[int, Keys]:
 
 
 def shards_of(program: Program) -> dict[int, Keys]:
-    """What chooses among the stations of an instruction's place, where keys do, by instruction."""
-    return {
-        pc: known[place.register]
-        for pc, (instruction, known) in enumerate(_registers(program))
-        if (place := getattr(instruction, "place", None)) is not None
-        and place.register != NO_REGISTER
-        and place.register in known
-    }
+    """What chooses among the stations of an instruction's place, or a switch's ways, where keys do, by instruction."""
+    found: dict[int, Keys] = {}
+    for pc, (instruction, known) in enumerate(_registers(program)):
+        place = instruction if isinstance(instruction, ops.Switch) else getattr(instruction, "place", None)
+        if place is not None and place.register != NO_REGISTER and place.register in known:
+            found[pc] = known[place.register]
+    return found
 
 
 def shares_of(shards: Keys, count: int) -> tuple[float, ...]:

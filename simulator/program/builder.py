@@ -12,6 +12,7 @@ from simulator.program.instructions import (
     Choose,
     Instruction,
     Loop,
+    Meter,
     Next,
     Select,
 )
@@ -109,6 +110,10 @@ class Builder:
         for name in names:
             self._meters.setdefault(name, len(self._meters))
         return self._meters[names[0]]
+
+    def count(self, meter: int) -> None:
+        """Emit the adding of one to a meter."""
+        self.emit(Meter(meter, self.draw(Constant(1.0), "one")))
 
     @contextmanager
     def preceded(self) -> Iterator[list[Instruction]]:

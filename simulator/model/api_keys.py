@@ -1,0 +1,148 @@
+"""API keys: who asks a gateway, for which team, with limits of each key's own, and how much each of them used.
+
+    gateway:
+      keys:
+        search: {team: shop, workloads: [searchers], requests: 600 RPM}
+        agents: {team: support, tokens: 200k TPM}
+
+A request has one key of each gateway from its beginning: one of those that name its workload, or where none does, one
+of those that name none. Of several it draws one by their `share`. Results say what each key, and each team, used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from simulator.distributions import Constant, Discrete
+from simulator.model.part import Factor, Part, PositiveRate
+from simulator.model.prompt import KEY_METER, Prompt, count_up
+from simulator.model.words import unknown
+from simulator.program.builder import Builder
+from simulator.program.instructions import NO_REGISTER, Calculate, Jump, Place, Switch, TakeTokens
+from simulator.program.instructions import Arithmetic as Do
+from simulator.program.stations import Bucket
+
+if TYPE_CHECKING:
+    from simulator.model.lowering import Lowering
+    from simulator.model.resource import Finding
+    from simulator.model.site import Site
+
+MINUTE = 60.0
+
+
+class ApiKey(Part):
+    """A key that requests to a gateway come with; what is over its limits fails, as with HTTP 429."""
+
+    team: str | None = Field(default=None, min_length=1)
+    """Who pays for it."""
+    workloads: list[str] = Field(default_factory=list)
+    """Names of the workloads whose requests have it; those of which no key has the name where left out."""
+    share: Factor = 1.0
+    """How many of these requests have it, relative to the other keys that they may have."""
+    requests: PositiveRate | None = None
+    """Requests that it may make, such as `60 RPM`; unlimited where left out."""
+    tokens: PositiveRate | None = None
+    """Tokens of prompts and answers that it may use, such as `100k TPM`; unlimited where left out."""
+
+
+def keys_of_workload(keys: dict[str, ApiKey], workload: str) -> list[str]:
+    """The names of those that the requests of a workload may have."""
+    own = [name for name, key in keys.items() if workload in key.workloads]
+    return own or [name for name, key in keys.items() if not key.workloads]
+
+
+def limit_bucket(resource: str, rate: float, keys: int = 1) -> Bucket:
+    """What lets so many a second through, those of a minute at once; one at least, however long that takes."""
+    return Bucket(resource, rate, max(rate * MINUTE, 1.0), keys=keys)
+
+
+def take_requests(builder: Builder, bucket: Place, component: int, key: int = NO_REGISTER) -> None:
+    """Emit the taking of one request from a limit."""
+    builder.emit(TakeTokens(bucket, component, builder.draw(Constant(1.0), "request"), key))
+
+
+def take_prompt(builder: Builder, bucket: Place, component: int, prompt: Prompt, key: int = NO_REGISTER) -> None:
+    """Emit the taking of a prompt's tokens, and of those of its answer, from a limit."""
+    both, mean = builder.register(), prompt.mean_input + prompt.mean_output
+    builder.emit(Calculate(both, Do.ADD, prompt.input, prompt.output))
+    tokens = builder.times_register(Constant(1.0), both, mean, "tokens")
+    builder.emit(TakeTokens(bucket, component, tokens, key))
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The keys of a gateway, with the buckets of their limits, by name."""
+
+    gateway: str
+    keys: dict[str, ApiKey]
+    requests: dict[str, Place]
+    tokens: dict[str, Place]
+
+    @classmethod
+    def lower(cls, builder: Builder, gateway: str, keys: dict[str, ApiKey]) -> ApiKeys:
+        """One bucket for each limit."""
+
+        def buckets(what: str, rates: dict[str, float | None]) -> dict[str, Place]:
+            return {
+                name: Place((builder.station(limit_bucket(f"llms.{gateway}.keys.{name}.{what}_limit", rate)),))
+                for name, rate in rates.items()
+                if rate is not None
+            }
+
+        requests = buckets("requests", {name: key.requests for name, key in keys.items()})
+        return cls(gateway, keys, requests, buckets("tokens", {name: key.tokens for name, key in keys.items()}))
+
+    def are_limited(self, lowering: Lowering) -> bool:
+        """Whether a key that requests of the present workload may have has a limit."""
+        return any(name in self.requests or name in self.tokens for name in self._names(lowering))
+
+    def count(self, site: Site) -> None:
+        """Emit what says, of the request, whose prompt this is."""
+        self._of_each(site, lambda name: count_up(site.builder, f"llms.{self.gateway}.{KEY_METER} {name}"))
+
+    def limit(self, site: Site, prompt: Prompt) -> None:
+        """Emit the passing of the limits of the request's key."""
+        builder, component = site.builder, site.component("limit")
+
+        def take(name: str) -> None:
+            if name in self.requests:
+                take_requests(builder, self.requests[name], component)
+            if name in self.tokens:
+                take_prompt(builder, self.tokens[name], component, prompt)
+
+        self._of_each(site, take)
+
+    def _names(self, lowering: Lowering) -> list[str]:
+        return keys_of_workload(self.keys, lowering.workload)
+
+    def _of_each(self, site: Site, emit: Callable[[str], None]) -> None:
+        """Emit code for every key that the request may have, of which the one that it has runs."""
+        names, builder = self._names(site.lowering), site.builder
+        if len(names) == 1:
+            emit(names[0])
+            return
+        shares = Discrete(tuple(self.keys[name].share for name in names))
+        register, done = site.lowering.keys.drawn(f"{self.gateway} API", shares), builder.label()
+        targets = tuple(builder.label() for _ in names)
+        builder.emit(Switch(register, targets))
+        for name, target in zip(names, targets, strict=True):
+            builder.mark(target)
+            emit(name)
+            builder.emit(Jump(done))
+        builder.mark(done)
+
+
+def key_problems(keys: Any, document: dict[Any, Any]) -> Iterator[Finding]:
+    """Workloads that are not there."""
+    workloads = document.get("workloads")
+    if not isinstance(keys, dict) or not isinstance(workloads, dict):
+        return
+    for name, key in keys.items():
+        named = key.get("workloads") if isinstance(key, dict) else None
+        for index, workload in enumerate(named if isinstance(named, list) else ()):
+            if isinstance(workload, str) and workload not in workloads:
+                yield ("keys", name, "workloads", index), unknown("workload", workload, workloads), workload
