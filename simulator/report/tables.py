@@ -13,6 +13,7 @@ from simulator import units
 from simulator.analytic.demands import Facts, MessageFacts, WorkloadFacts
 from simulator.calibration.validate import Comparison as Measured
 from simulator.calibration.validate import Validation, mean_absolute_percentage_error
+from simulator.report.gateway_tables import gateway_tables
 from simulator.report.layout import (
     NO_STEADY_STATE,
     counted,
@@ -51,6 +52,8 @@ def findings(results: Results) -> Iterable[RenderableType]:
         yield from _about(f"messages {name}", stream, results.confidence, "age")
     for name, llm in results.llms.items():
         yield llm_table(name, llm, results.confidence)
+    for name, gateway in results.gateways.items():
+        yield from gateway_tables(name, gateway, results.confidence)
     yield _resources(results)
     if results.replicas:
         yield _replicas(results)

@@ -15,6 +15,7 @@ from simulator.results.batches import von_neumann_ok
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
+from simulator.results.gateways import gateway_results
 from simulator.results.metrics import MESSAGES, SATURATED, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
@@ -104,6 +105,7 @@ class Summary:
             objectives=tuple(self._objectives({**workloads, **messages})),
             cost=cost_of(self.system, self.program, self.sections, self.confidence),
             llms=llm_results(self.sections, self.program, self.confidence),
+            gateways=gateway_results(self.system, self.program, self.sections, self.confidence),
             faults=fault_results(self.system, self.program, self.replications, self.sections, self.confidence),
             replicas={
                 name: self._estimate(found)
