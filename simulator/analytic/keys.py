@@ -102,13 +102,13 @@ def _probabilities(distribution: Distribution) -> Floats:
 
 
 def keys_of(program: Program) -> dict[int, Keys]:
-    """The keys that each lookup and each asking for a keyed lock is for, by its instruction.
+    """The keys that each lookup and each asking for a keyed lock or for tokens of a key is for, by its instruction.
 
     They are what the code before it last put into the register.
     """
     found: dict[int, Keys] = {}
     for pc, (instruction, known) in enumerate(_registers(program)):
-        if isinstance(instruction, (ops.Lookup, ops.AcquireKey)):
+        if isinstance(instruction, (ops.Lookup, ops.AcquireKey, ops.TakeTokens)):
             found[pc] = known.get(instruction.key_register, Constant(0.0))
     return found
 

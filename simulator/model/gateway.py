@@ -181,7 +181,7 @@ class Gateway(Part):
             return {}
         keys = max(lowering.keys.distribution(self.limit.key).count, 2)
         return {
-            what: Place((lowering.builder.station(limit_bucket(f"{resource}.{what}_limit", rate, keys)),))
+            what: Place((lowering.builder.station(limit_bucket(f"{resource}.customers.{what}_limit", rate, keys)),))
             for what, rate in (("requests", self.limit.requests), ("tokens", self.limit.tokens))
             if rate is not None
         }

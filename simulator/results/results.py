@@ -187,11 +187,17 @@ class ResourceResult:
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it."""
+    """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
+
+    Where that is a limit which somebody has set and which makes requests fail, `limit` says so in words, and `rejected`
+    is the share of what comes to it that it turns away.
+    """
 
     resource: str
     utilization: Estimate
     saturation_factor: float | None
+    limit: str | None = None
+    rejected: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
 from simulator.results.gateways import gateway_results
+from simulator.results.limits import binding_limit, limit_warnings, rejecting, use_of_limit
 from simulator.results.metrics import MESSAGES, SATURATED, busiest, statistic, workloads_of
 from simulator.results.replication import Replication
 from simulator.results.results import (
@@ -174,7 +175,7 @@ class Summary:
         rate = offered / sum(section.length for section in self.sections)
         time = self._filling_time(index)
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
-        expected = self.facts.saturation_factor <= 1.0
+        expected = self._saturation()[0] <= 1.0
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
 
     def _filling_time(self, index: int) -> float:
@@ -186,9 +187,17 @@ class Summary:
             return max((times.get(each, 0.0) for each, count in published[name].items() if count > 0.0), default=0.0)
         return times.get(name, 0.0)
 
+    def _saturation(self) -> tuple[float, str | None]:
+        """The multiple of the load at which the first resource saturates that lets requests wait, and which it is."""
+        limits = rejecting(self.facts)
+        others = [each for each in self.facts.resources if each.resource not in limits]
+        first = min(others, key=lambda each: each.saturation_factor, default=None)
+        return (float("inf"), None) if first is None else (first.saturation_factor, first.resource)
+
     def _overloaded(self) -> bool:
         """Whether more is offered than a resource can serve, and the simulation saw it saturated."""
-        return self.facts.saturation_factor <= 1.0 and busiest(self.sections, self.program)[1].pooled >= SATURATED
+        busy = busiest(self.sections, self.program, without=rejecting(self.facts))[1]
+        return self._saturation()[0] <= 1.0 and busy.pooled >= SATURATED
 
     def _verdict(self, workloads: dict[str, WorkloadResult], messages: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
@@ -197,23 +206,38 @@ class Summary:
         every = {**workloads, **messages}
         growing = [name for name, result in every.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
-        factor, resource = self.facts.saturation_factor, self.facts.saturated_resource
+        factor, resource = self._saturation()
         overloaded = self._overloaded()
+        limited = self._limited()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
             unit = "messages" if set(growing) <= messages.keys() else "requests"
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
-            return False, f"stuck: no request of {', '.join(stuck)} completes"
+            reason = f"stuck: no request of {', '.join(stuck)} completes"
+            return False, "; ".join([reason, *([limited] if limited else [])])
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
         elif overloaded:
             text = "unstable: more is offered than can be served; the rest fails or waits"
+        elif limited:
+            return False, f"limited: {limited}"
         else:
             return True, "stable"
         if overloaded:
             text += f"; the load is {1.0 / factor:.2f} times the capacity of {resource}"
-        return False, text
+        return False, f"{text}; {limited}" if limited else text
+
+    def _limited(self) -> str | None:
+        """That requests fail by a limit which somebody set; None where they do not, or too few to matter."""
+        found = binding_limit(self.facts, self.program, self.sections)
+        if found is None:
+            return None
+        limit, share = found
+        text = f"the {limit.name} rejects {share.pooled:.0%} of what comes to it"
+        if limit.saturation_factor <= 1.0:
+            text += f"; the load is {1.0 / limit.saturation_factor:.2f} times this limit"
+        return text
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
@@ -249,6 +273,12 @@ class Summary:
         )
 
     def _bottleneck(self) -> Bottleneck | None:
+        limited = binding_limit(self.facts, self.program, self.sections) if self.system.has_steady_state else None
+        if limited is not None:
+            limit, share = limited
+            used = self._estimate(use_of_limit(limit, self.program, self.sections))
+            factor = limit.saturation_factor if np.isfinite(limit.saturation_factor) else None
+            return Bottleneck(limit.resource, used, factor, limit.name, self._estimate(share))
         resource, busy = busiest(self.sections, self.program)
         if resource is None:
             return None
@@ -291,6 +321,8 @@ class Summary:
             )
         warnings += [f"cost without {path}, of which no price is known: give one" for path in self.system.unpriced]
         warnings += self._unseen()
+        if self.system.has_steady_state:
+            warnings += limit_warnings(self.facts, self.replications[0].duration)
         warnings += fault_warnings(self.system, self.replications)
         if len(self.replications) == 1 and not all(
             map(self._batches_are_independent, range(len(self.facts.workloads)))

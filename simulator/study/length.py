@@ -12,6 +12,7 @@ from simulator.program.arrivals import Arrivals, MarkovModulated, Profile, Repla
 REQUESTS_PER_REPLICATION = 10_000
 MOST_REQUESTS_PER_REPLICATION = 200_000
 SLOWEST_CYCLES = 20
+FILLINGS = 4
 
 
 def automatic_duration(system: System, facts: Facts) -> float:
@@ -21,7 +22,7 @@ def automatic_duration(system: System, facts: Facts) -> float:
     rate = sum(each.expected_throughput for each in facts.workloads)
     if rate <= 0.0 or rate == float("inf"):
         raise UsageError("nothing takes time in this model: give a duration (-d)")
-    wanted = max(REQUESTS_PER_REPLICATION / rate, needed_duration(system, facts))
+    wanted = max(REQUESTS_PER_REPLICATION / rate, needed_duration(system, facts), FILLINGS * _filling(facts))
     return min(wanted, MOST_REQUESTS_PER_REPLICATION / rate)
 
 
@@ -35,6 +36,12 @@ def needed_duration(system: System, facts: Facts) -> float:
         system.longest_cycle,
         0.0,
     )
+
+
+def _filling(facts: Facts) -> float:
+    """Time in which the load uses up what a limit that it exceeds lets through at once, the slowest of them."""
+    times = (limit.filling for limit in facts.limits if limit.rejects)
+    return max((time for time in times if math.isfinite(time)), default=0.0)
 
 
 def _burst_cycle(arrivals: Arrivals | None) -> float:
