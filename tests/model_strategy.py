@@ -425,6 +425,21 @@ def brokers(draw, operations, host_specs):
     return without_nones({**spec, "write": draw(maybe(sizes)) if "disk" in host_specs[host] else None})
 
 
+api_keys = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "team": st.sampled_from(["x", "y"]),
+            "share": st.sampled_from([1.0, 3.0]),
+            "requests": st.sampled_from(["0.5 /s", "0.0078125 /s"]),
+            "tokens": st.just("1.0 /s"),
+        },
+    ),
+    max_size=3,
+)
+
+
 @st.composite
 def gateways(draw, host_specs, names):
     """A gateway to some of the LLMs."""
@@ -446,6 +461,7 @@ def gateways(draw, host_specs, names):
         "concurrency_limit": bulkheads,
         "cache": response_caches,
         "limit": limit.map(lambda spec: {**spec, "tokens": "1.0 /s"}),
+        "keys": api_keys,
     }
     return {**spec, **draw(st.fixed_dictionaries({}, optional=more))}
 

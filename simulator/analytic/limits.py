@@ -18,8 +18,8 @@ class LimitFacts:
 
     Its `name` is `limit of key search (60 requests/min)`, with `whose` it is and its `unit`. `per_s` is what it lets
     through, and `expected_per_s` what is asked of it; where it is one of each of many clients, of the busiest of them.
-    `saturation_factor` is what the load must be multiplied by to reach it. `filling` is the time (s) that this load takes
-    to use up what it lets through at once, inf where it never does. It `rejects` what is over it, or lets that wait.
+    `saturation_factor` is what the load must be multiplied by to reach it. `filling` is the time (s) that this load
+    takes to use up what it lets through at once, inf where it never does. It `rejects` what is over it, or that waits.
     """
 
     resource: str

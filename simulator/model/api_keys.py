@@ -20,7 +20,7 @@ from pydantic import Field
 from simulator.distributions import Constant, Discrete
 from simulator.model.part import Factor, Part, PositiveRate
 from simulator.model.prompt import KEY_METER, Prompt, count_up
-from simulator.model.words import unknown
+from simulator.model.words import EXPECTED_NAME, NAME, unknown
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Calculate, Jump, Place, Switch, TakeTokens
 from simulator.program.instructions import Arithmetic as Do
@@ -37,7 +37,7 @@ MINUTE = 60.0
 class ApiKey(Part):
     """A key that requests to a gateway come with; what is over its limits fails, as with HTTP 429."""
 
-    team: str | None = Field(default=None, min_length=1)
+    team: str | None = None
     """Who pays for it."""
     workloads: list[str] = Field(default_factory=list)
     """Names of the workloads whose requests have it; those of which no key has the name where left out."""
@@ -137,11 +137,13 @@ class ApiKeys:
 
 
 def key_problems(keys: Any, document: dict[Any, Any]) -> Iterator[Finding]:
-    """Workloads that are not there."""
+    """Names that are none, and workloads that are not there."""
     workloads = document.get("workloads")
     if not isinstance(keys, dict) or not isinstance(workloads, dict):
         return
     for name, key in keys.items():
+        if not NAME.fullmatch(str(name)):
+            yield ("keys", name), f"got the name {name!r}, {EXPECTED_NAME}", name
         named = key.get("workloads") if isinstance(key, dict) else None
         for index, workload in enumerate(named if isinstance(named, list) else ()):
             if isinstance(workload, str) and workload not in workloads:

@@ -16,15 +16,15 @@ fails, name them all in order with `routing: fallback`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from simulator.distributions import Constant
-from simulator.model.api_keys import ApiKey, ApiKeys, key_problems, limit_bucket, take_prompt, take_requests
+from simulator.model.api_keys import ApiKey, ApiKeys, limit_bucket, take_prompt, take_requests
 from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Bulkhead, Guard, Watch
 from simulator.model.memory import ServiceMemory
@@ -38,10 +38,8 @@ from simulator.model.prompt import (
     count_up,
     latency_meters,
 )
-from simulator.model.resource import Finding
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
-from simulator.model.words import unknown
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
@@ -185,42 +183,6 @@ class Gateway(Part):
             for what, rate in (("requests", self.limit.requests), ("tokens", self.limit.tokens))
             if rate is not None
         }
-
-
-def gateway_problems(gateway: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
-    """What is wrong with a gateway as written in view of the rest of the model."""
-    llms, limit = document.get("llms"), gateway.get("limit")
-    asked: list[tuple[str, Any, tuple[str | int, ...], Any]] = [
-        ("host", document.get("hosts"), ("host",), gateway.get("host")),
-        *(("LLM", llms, ("backends", name), name) for name in _names(gateway.get("backends"))),
-    ]
-    if isinstance(limit, dict):
-        asked.append(("key", document.get("keys") or {}, ("limit", "key"), limit.get("key")))
-    for kind, names, place, name in asked:
-        if isinstance(name, str) and isinstance(names, dict) and name not in names:
-            yield ("gateway", *place), unknown(kind, name, names), name
-    for place, message, got in key_problems(gateway.get("keys"), document):
-        yield ("gateway", *place), message, got
-    for name in _names(gateway.get("backends")):
-        if gateway in _gateways_behind(name, llms):
-            yield ("gateway", "backends", name), f"{name!r} leads back to this gateway, expected another LLM", name
-
-
-def _names(mapping: Any) -> list[Any]:
-    return list(mapping) if isinstance(mapping, dict) else []
-
-
-def _gateways_behind(name: Any, llms: Any) -> list[Any]:
-    """The gateways that a prompt to an LLM may pass."""
-    found: list[Any] = []
-    waiting = [name]
-    while waiting:
-        spec = llms.get(waiting.pop()) if isinstance(llms, dict) else None
-        gateway = spec.get("gateway") if isinstance(spec, dict) else None
-        if isinstance(gateway, dict) and gateway not in found:
-            found.append(gateway)
-            waiting += _names(gateway.get("backends"))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
