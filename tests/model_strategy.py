@@ -438,6 +438,7 @@ api_keys = st.dictionaries(
     ),
     max_size=3,
 )
+"""Keys of a gateway by name."""
 
 
 @st.composite
@@ -463,7 +464,10 @@ def gateways(draw, host_specs, names):
         "limit": limit.map(lambda spec: {**spec, "tokens": "1.0 /s"}),
         "keys": api_keys,
     }
-    return {**spec, **draw(st.fixed_dictionaries({}, optional=more))}
+    spec |= draw(st.fixed_dictionaries({}, optional=more))
+    if "a" in spec.get("keys", {}):
+        spec["keys"]["a"]["backends"] = {names[0]: {"requests": draw(st.sampled_from(["0.5 /s", "0.0625 /s"]))}}
+    return spec
 
 
 @st.composite

@@ -253,6 +253,16 @@ def test_a_key_has_a_minute_of_its_limit_at_once_and_one_request_at_least(key, s
     assert round(60 * account.limited_per_s.value, 6) == 5 - served
 
 
+def test_what_a_key_may_not_use_of_one_backend_goes_to_the_next():
+    keys = "keys: {k: {backends: {a: {requests: 2 RPM}, b: {tokens: 100 TPM}}}}"
+    found, counts = of_backends(gateway(f"backends: {{a: {{}}, b: {{}}}}, routing: fallback, {keys}", times=5))
+    assert (counts["a"]["asked"], counts["a"]["errors"]) == (5, 3)
+    assert (counts["b"]["asked"], counts["b"]["errors"]) == (3, 2)
+    assert [round(60 * each.value, 6) for each in (found.served_per_s, found.limited_per_s)] == [3, 5]
+    with pytest.raises(sim.InputError, match=r"keys.k.backends: got 'c', expected one of the backends a"):
+        gateway("backends: {a: {}}, keys: {k: {backends: {c: {requests: 2 RPM}}}}")
+
+
 def test_the_limit_of_many_customers_lets_one_request_pass_at_least():
     keys = "keys: {customer: {uniform: 1}}"
     system = gateway("backends: {b: {}}, limit: {key: customer, requests: 1/h}", times=5, more=keys)
@@ -277,9 +287,7 @@ def test_a_gateway_behind_another_has_accounts_of_its_own():
 
 
 def test_a_workload_without_a_key_is_refused():
-    with pytest.raises(
-        sim.InputError, match=r"llms.it.gateway.keys: w has none of the keys, expected one with w"
-    ):
+    with pytest.raises(sim.InputError, match=r"llms.it.gateway.keys: w has none of the keys, expected one with w"):
         loads(
             "hosts: {app: {cpu: 1}}\nllms:\n  a: {provider: {first_token: 1 s}}\n"
             "  it: {gateway: {host: app, backends: {a: {}}, keys: {k: {workloads: [v]}}}}\n"

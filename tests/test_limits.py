@@ -69,6 +69,13 @@ def test_a_limit_of_each_customer_is_reached_by_the_most_popular():
     assert known.saturated_resource == customer.resource
 
 
+def test_a_limit_of_a_key_for_one_backend_has_its_part_of_the_load():
+    gateway = "backends: {a: {weight: 3}, b: {}}"
+    found = limits(model(gateway, keys="k: {requests: 240 RPM, backends: {b: {requests: 60 RPM}}}"))
+    assert found["limit of key k (240 requests/min)"].saturation_factor == pytest.approx(2.0)
+    assert found["limit of key k for b (60 requests/min)"].expected_per_s == pytest.approx(0.5)
+
+
 def test_a_limit_that_lets_wait_is_one_that_does_not_reject():
     waits = limits(model(provider="requests_rate: 600 RPM, when_limited: wait"))["limit of a (600 requests/min)"]
     assert not waits.rejects

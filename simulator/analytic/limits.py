@@ -67,6 +67,8 @@ def _whose(bucket: Bucket) -> tuple[str, str] | None:
             return f"each customer of {gateway}", f"{what.removesuffix('_limit')}/min"
         case ["llms", _, "keys", key, what]:
             return f"key {key}", f"{what.removesuffix('_limit')}/min"
+        case ["llms", _, "keys", key, backend, what]:
+            return f"key {key} for {backend}", f"{what.removesuffix('_limit')}/min"
         case ["llms", llm, what]:
             return llm, f"{what.removesuffix('_limit')}/min"
         case ["services", service, "client_limits", _]:

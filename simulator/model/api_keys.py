@@ -3,7 +3,7 @@
     gateway:
       keys:
         search: {team: shop, workloads: [searchers], requests: 600 RPM}
-        agents: {team: support, tokens: 200k TPM}
+        agents: {team: support, tokens: 200k TPM, backends: {large: {requests: 60 RPM}}}
 
 A request has one key of each gateway from its beginning: one of those that name its workload, or where none does, one
 of those that name none. Of several it draws one by their `share`. Results say what each key, and each team, used.
@@ -34,8 +34,17 @@ if TYPE_CHECKING:
 MINUTE = 60.0
 
 
-class ApiKey(Part):
-    """A key that requests to a gateway come with; what is over its limits fails, as with HTTP 429."""
+class KeyLimit(Part):
+    """What a key may use; what is over it fails, as with HTTP 429."""
+
+    requests: PositiveRate | None = None
+    """Requests, such as `60 RPM`; unlimited where left out."""
+    tokens: PositiveRate | None = None
+    """Tokens of prompts and answers, such as `100k TPM`; unlimited where left out."""
+
+
+class ApiKey(KeyLimit):
+    """A key that requests to a gateway come with, and what it may use of all back ends together."""
 
     team: str | None = None
     """Who pays for it."""
@@ -43,10 +52,8 @@ class ApiKey(Part):
     """Names of the workloads whose requests have it; those of which no key has the name where left out."""
     share: Factor = 1.0
     """How many of these requests have it, relative to the other keys that they may have."""
-    requests: PositiveRate | None = None
-    """Requests that it may make, such as `60 RPM`; unlimited where left out."""
-    tokens: PositiveRate | None = None
-    """Tokens of prompts and answers that it may use, such as `100k TPM`; unlimited where left out."""
+    backends: dict[str, KeyLimit] = Field(default_factory=dict)
+    """What it may use of one of the back ends, by name; what is over that goes on as where the back end fails."""
 
 
 def keys_of_workload(keys: dict[str, ApiKey], workload: str) -> list[str]:
@@ -75,44 +82,47 @@ def take_prompt(builder: Builder, bucket: Place, component: int, prompt: Prompt,
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """The keys of a gateway, with the buckets of their limits, by name."""
+    """The keys of a gateway, and the buckets of requests and tokens of their limits, by key and back end ('': all)."""
 
     gateway: str
     keys: dict[str, ApiKey]
-    requests: dict[str, Place]
-    tokens: dict[str, Place]
+    requests: dict[tuple[str, str], Place]
+    tokens: dict[tuple[str, str], Place]
 
     @classmethod
     def lower(cls, builder: Builder, gateway: str, keys: dict[str, ApiKey]) -> ApiKeys:
         """One bucket for each limit."""
+        limits = {(name, at): limit for name, key in keys.items() for at, limit in {"": key, **key.backends}.items()}
 
-        def buckets(what: str, rates: dict[str, float | None]) -> dict[str, Place]:
+        def buckets(what: str, rates: dict[tuple[str, str], float | None]) -> dict[tuple[str, str], Place]:
+            names = {of: ".".join(filter(None, ("llms", gateway, "keys", *of, f"{what}_limit"))) for of in rates}
             return {
-                name: Place((builder.station(limit_bucket(f"llms.{gateway}.keys.{name}.{what}_limit", rate)),))
-                for name, rate in rates.items()
+                of: Place((builder.station(limit_bucket(names[of], rate)),))
+                for of, rate in rates.items()
                 if rate is not None
             }
 
-        requests = buckets("requests", {name: key.requests for name, key in keys.items()})
-        return cls(gateway, keys, requests, buckets("tokens", {name: key.tokens for name, key in keys.items()}))
+        requests = buckets("requests", {of: limit.requests for of, limit in limits.items()})
+        return cls(gateway, keys, requests, buckets("tokens", {of: limit.tokens for of, limit in limits.items()}))
 
-    def are_limited(self, lowering: Lowering) -> bool:
-        """Whether a key that requests of the present workload may have has a limit."""
-        return any(name in self.requests or name in self.tokens for name in self._names(lowering))
+    def are_limited(self, lowering: Lowering, backend: str = "") -> bool:
+        """Whether a key that requests of the present workload may have has a limit, of all or of one back end."""
+        limited = (*self.requests, *self.tokens)
+        return any((name, backend) in limited for name in self._names(lowering))
 
     def count(self, site: Site) -> None:
         """Emit what says, of the request, whose prompt this is."""
         self._of_each(site, lambda name: count_up(site.builder, f"llms.{self.gateway}.{KEY_METER} {name}"))
 
-    def limit(self, site: Site, prompt: Prompt) -> None:
-        """Emit the passing of the limits of the request's key."""
+    def limit(self, site: Site, prompt: Prompt, backend: str = "") -> None:
+        """Emit the passing of the limits of the request's key, of all or of one back end."""
         builder, component = site.builder, site.component("limit")
 
         def take(name: str) -> None:
-            if name in self.requests:
-                take_requests(builder, self.requests[name], component)
-            if name in self.tokens:
-                take_prompt(builder, self.tokens[name], component, prompt)
+            if (name, backend) in self.requests:
+                take_requests(builder, self.requests[name, backend], component)
+            if (name, backend) in self.tokens:
+                take_prompt(builder, self.tokens[name, backend], component, prompt)
 
         self._of_each(site, take)
 

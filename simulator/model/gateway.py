@@ -16,7 +16,8 @@ fails, name them all in order with `routing: fallback`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
@@ -147,6 +148,11 @@ class Gateway(Part):
         for name in self.fallback:
             if name not in self.backends:
                 raise ValueError(f"fallback: got {name!r}, expected one of the backends {', '.join(self.backends)}")
+        for key, spec in self.keys.items():
+            for name in spec.backends:
+                if name not in self.backends:
+                    known = ", ".join(self.backends)
+                    raise ValueError(f"keys.{key}.backends: got {name!r}, expected one of the backends {known}")
         if self.routing == "fallback" and self.fallback:
             raise ValueError(
                 "got a list of fallbacks with routing: fallback, expected none: it has all backends in order"
@@ -273,13 +279,19 @@ class GatewayEndpoint:
         of_keys = self.keys is not None and self.keys.are_limited(site.lowering)
         if self.gateway.limit is None and not of_keys:
             return
+        with self._limited(site):
+            if self.keys is not None and of_keys:
+                self.keys.limit(site, prompt)
+            if self.gateway.limit is not None:
+                self._limit_customer(site, prompt, self.gateway.limit)
+
+    @contextmanager
+    def _limited(self, site: Site) -> Iterator[None]:
+        """Count what the limits inside reject."""
         builder, (_, _, limited) = site.builder, GATEWAY_METERS
         rejected, passed = builder.label(), builder.label()
         builder.emit(Scope(rejected))
-        if self.keys is not None and of_keys:
-            self.keys.limit(site, prompt)
-        if self.gateway.limit is not None:
-            self._limit_customer(site, prompt, self.gateway.limit)
+        yield
         builder.emit(EndScope())
         builder.emit(Jump(passed))
         builder.mark(rejected)
@@ -370,6 +382,9 @@ class GatewayEndpoint:
         one = builder.draw(Constant(1.0), "request")
 
         def ask() -> None:
+            if self.keys is not None and self.keys.are_limited(site.lowering, name):
+                with self._limited(site):
+                    self.keys.limit(site, prompt, name)
             builder.emit(Acquire(Place((self.pools[number],)), site.component(name), one))
             endpoint.generate(site, prompt)
             builder.emit(Release())

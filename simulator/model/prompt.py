@@ -17,7 +17,7 @@ USAGE_METERS = ("prompt", "cached", "output")
 PAID_METER = "usd"
 WRONG_METER = "wrong answers"
 GATEWAY_METERS = ("requests", "served", "limited")
-"""Prompts that came to a gateway, that were answered, and that a limit of its own rejected."""
+"""Prompts that came to a gateway, that were answered, and rejections by a limit of its own."""
 KEY_METER = "key"
 """Before the name of an API key: prompts that came with it, which are all of a request."""
 BACKEND_METERS = ("asked", "fallbacks", "tries", "errors", "failures")

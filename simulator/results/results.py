@@ -136,8 +136,8 @@ class BackendResult:
 class AccountResult:
     """What the requests with an API key, or those of a team, used of a gateway's LLMs, also where they failed.
 
-    `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `limited_per_s` those that a
-    limit of the gateway rejected. `usd_per_hour` is what providers are paid and the share of the GPUs' rent together.
+    `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `limited_per_s` how often a
+    limit of the gateway rejected one. `usd_per_hour` is what providers are paid, and the share of the GPUs' rent beside.
     `team` is that of a key.
     """
 
