@@ -120,6 +120,7 @@ def test_what_a_limit_rejects_and_a_fallback_serves_is_no_failure():
     assert results.gateways["it"].backends["b"].fallbacks.share.value == pytest.approx(0.5, abs=0.03)
     assert results.workloads["w"].error_rate.value == 0.0
     assert (results.stable, results.verdict) == (True, "stable")
+    assert (results.bottleneck.limit, results.bottleneck.rejected) == ("limit of a (60 requests/min)", None)
 
 
 @pytest.mark.parametrize(("rate", "said"), [("90 RPM", True), ("150 RPM", False)])
@@ -139,7 +140,7 @@ def test_bursts_that_a_limit_rejects_count_from_a_large_share_on():
     assert many.bottleneck.rejected.value > LARGE_SHARE
     assert many.verdict.startswith("limited: the limit of web")
     assert few.verdict == "stable"
-    assert few.bottleneck.limit is None
+    assert few.bottleneck.rejected is None
 
 
 def test_a_run_too_short_for_the_burst_says_so():

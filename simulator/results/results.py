@@ -137,7 +137,7 @@ class AccountResult:
     """What the requests with an API key, or those of a team, used of a gateway's LLMs, also where they failed.
 
     `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `limited_per_s` how often a
-    limit of the gateway rejected one. `usd_per_hour` is what providers are paid, and the share of the GPUs' rent beside.
+    limit of the gateway rejected one. `usd_per_hour` is what providers are paid and the share of GPUs' rent together.
     `team` is that of a key.
     """
 
@@ -189,8 +189,8 @@ class ResourceResult:
 class Bottleneck:
     """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
 
-    Where that is a limit which somebody has set and which makes requests fail, `limit` says so in words, and `rejected`
-    is the share of what comes to it that it turns away.
+    Where that is a limit which somebody has set, `limit` says whose and how much, and where it makes requests fail,
+    `rejected` is the share of what comes to it that it turns away.
     """
 
     resource: str

@@ -284,7 +284,8 @@ class Summary:
             return None
         factor = self.facts.saturation_of(resource)
         overstated = factor is not None and busy.pooled * factor < 1.0 - SATURATED
-        return Bottleneck(resource, self._estimate(busy), None if overstated else factor)
+        names = {limit.resource: limit.name for limit in self.facts.limits}
+        return Bottleneck(resource, self._estimate(busy), None if overstated else factor, names.get(resource))
 
     def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
         found = []
