@@ -181,3 +181,21 @@ def test_check_lists_limits(tmp_path, capsys, monkeypatch):
     assert "saturates first limit of key k (60 requests/min)" in rows
     known = json.loads('{"schema_version"' + found)["limits"]
     assert [each["saturation_factor"] for each in known] == pytest.approx([0.5, 8.333333333])
+
+
+def test_what_a_limit_keeps_from_an_engine_does_not_overload_it():
+    system = loads(
+        "hosts: {app: {cpu: 64}}\nllms:\n"
+        "  own: {step_time: {overhead: 0.7 s, weights: 0 s, token: 0 s}, kv_tokens: 10k, max_sequences: 1}\n"
+        "  other: {provider: {first_token: 50 ms}}\n"
+        "  it: {gateway: {host: app, routing: fallback, backends: {own: {}, other: {}}, "
+        "keys: {k: {backends: {own: {requests: 60 RPM}}}}}}\n"
+        "services: {web: {host: app, operations: {ask: [{generate: it, input: 9, output: 1}]}}}\n"
+        "workloads: {w: {rate: 2/s, operation: web.ask}}\n"
+    )
+    known = facts(sim.lower(system))
+    assert known.saturation_of("llms.own") < 1.0
+    results = run(system, duration=600.0)
+    assert results.resources["llms.own"].utilization.value < 0.8
+    assert results.resources["llms.it.keys.k.own.requests_limit"].utilization.value > 0.95
+    assert results.verdict == "stable"
