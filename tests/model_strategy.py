@@ -600,9 +600,10 @@ def step_of(draw, kind, around, depth=0):
                 "system": st.sampled_from([0, 5, 12]),
                 "retrieved": tokens,
                 "key": keys,
-                "context": contexts(around.later).map(without_nones_inside),
                 "streamed": st.booleans(),
             }
+            if around.talks:
+                optional["context"] = contexts(around.later).map(without_nones_inside)
             lengths = {"input": draw(tokens), "output": draw(tokens)}
             lengths = {name: value for name, value in lengths.items() if not (around.talks and draw(st.booleans()))}
             return {
@@ -826,7 +827,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
     return draw(with_controls(model)) if controls and draw(st.booleans()) else model
 
 
-OF_MINUTES = ("requests_rate", "tokens_rate", "limit")
+OF_MINUTES = ("requests_rate", "tokens_rate", "limit", "keys")
 """Limits of language models, which let the requests of a minute through at once, however long anything takes."""
 
 
