@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from simulator.engines.compiled.building import library_of
 from simulator.engines.compiled.compiling import compiled_once
 from simulator.engines.compiled.linking import Part, Whole
 from simulator.engines.compiled.pointers import compiled, inlined
+
+ROOT = Path(__file__).parent.parent
+SIGNATURE = "int64(int64)"
 
 
 @inlined
@@ -32,8 +37,8 @@ def the_sum_and_itself(n):
     return sum_of_squares(n) + n
 
 
-def library(function):
-    (result,) = function.overloads.values()
+def library(helper):
+    (result,) = helper.overloads.values()
     return result.library
 
 
@@ -41,14 +46,13 @@ def library(function):
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     compiled_once.cache_clear()
-    yield
+    yield tmp_path
     compiled_once.cache_clear()
 
 
-def test_outermost_functions_share_helpers_that_have_no_machine_code(cache):
-    twice, itself = (compiled_once(function, "int64(int64)") for function in (twice_the_sum, the_sum_and_itself))
-    assert (twice(10), itself(10)) == (2 * 285 + 100, 285 + 10)
-    assert isinstance(library(twice), Whole)
+def test_outermost_functions_share_helpers_that_have_no_machine_code():
+    for name in ("twice_the_sum", "the_sum_and_itself"):
+        assert isinstance(library_of(__name__, name, SIGNATURE)[1], Whole)
     for helper in (squared, sum_of_squares):
         part = library(helper)
         assert isinstance(part, Part)
@@ -56,13 +60,43 @@ def test_outermost_functions_share_helpers_that_have_no_machine_code(cache):
             assert not part.codegen._engine.is_symbol_defined(function.name)
 
 
-def test_a_whole_is_read_again_from_disk(cache):
-    first = compiled_once(twice_the_sum, "int64(int64)")
+def test_compiled_functions_do_what_they_say(cache):
+    twice, itself = (compiled_once(__name__, name, SIGNATURE) for name in ("twice_the_sum", "the_sum_and_itself"))
+    assert (twice(10), itself(10)) == (2 * 285 + 100, 285 + 10)
+
+
+def test_a_whole_is_read_again_from_disk_without_being_compiled(cache, monkeypatch):
+    first = compiled_once(__name__, "twice_the_sum", SIGNATURE)
     compiled_once.cache_clear()
-    again = compiled_once(twice_the_sum, "int64(int64)")
+    monkeypatch.setattr("simulator.engines.compiled.building.machine_code", None)
+    again = compiled_once(__name__, "twice_the_sum", SIGNATURE)
     assert again is not first
-    assert not isinstance(library(again), Whole)  # Numba's own, around the code from disk
     assert again(10) == first(10) == 670
+
+
+def test_code_that_is_cut_short_on_disk_is_compiled_again(cache):
+    expected = compiled_once(__name__, "twice_the_sum", SIGNATURE)(10)
+    (file,) = cache.glob("*.bin")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:100])
+    compiled_once.cache_clear()
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == expected
+    assert len(file.read_bytes()) == len(whole)
+
+
+RUN = """
+import sys
+from simulator.cli import main
+try:
+    main()
+finally:
+    print([name for name in ("numba", "simpy") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def test_a_run_whose_engine_is_on_disk_imports_no_compiler():
+    command = [sys.executable, "-c", RUN, "run", "models/web-shop.yaml", "-d", "5s", "-r", "2", "--engine", "compiled"]
+    assert subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr.splitlines()[-1] == "[]"
 
 
 DRAWS = """

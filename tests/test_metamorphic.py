@@ -386,3 +386,33 @@ def test_workers_are_the_bottleneck_only_where_they_are_waited_for_and_what_they
     results = run(system, Settings(replications=2, duration=60.0, jobs=1))
     assert results.bottleneck is not None
     assert results.bottleneck.resource == limit
+
+
+FAILING_HALF_OF_THE_TIME = """
+hosts: {app: {cpu: 1}, edge: {cpu: 8}}
+services:
+  web:
+    host: app
+    workers: 1
+    queue_limit: 20
+    operations:
+      get:
+        - compute: {exponential: 10 ms}
+        - choose: [{probability: 0.5, steps: [fail: broken]}, {probability: 0.5, steps: []}]
+  front: {host: edge, operations: {get: [{call: web.get, retries: 4}]}}
+workloads: {users: {rate: RATE, operation: front.get}}
+"""
+
+
+def test_retries_that_analysis_does_not_know_of_overload_a_server_that_it_takes_to_be_large_enough():
+    settings = Settings(replications=3, duration=60.0, jobs=1)
+    overloaded = run(loads(FAILING_HALF_OF_THE_TIME.replace("RATE", "80/s")), settings)
+    assert not overloaded.stable
+    assert "hosts.app.cpu is busy all the time" in overloaded.verdict
+    assert overloaded.bottleneck is not None
+    assert overloaded.bottleneck.saturation_factor == pytest.approx(1.0, abs=0.01)  # 1.25 by analysis
+    light = run(loads(FAILING_HALF_OF_THE_TIME.replace("RATE", "20/s")), settings)
+    assert light.stable
+    assert light.bottleneck is not None
+    # 1 + 1/2 + 1/4 + ... tries of 10 ms for each of 20 requests a second
+    assert light.bottleneck.saturation_factor == pytest.approx(1.0 / (20 * 0.01 * (2 - 2**-4)), rel=0.1)

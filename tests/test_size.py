@@ -115,6 +115,7 @@ def test_what_is_valid_may_end_before_enough_is_found(model):
     text = QUEUE.replace("cpu: 1,", "cpu: 1, memory: 3.5 GiB,").replace(
         "balancer:", "replicas: 1, memory: {base: 1 GiB}, balancer:"
     )
+    text = text.replace("400/s", "40/s").replace("mean < 40 ms", "mean < 4 ms")
     answer = size(model(text), "services.web.replicas", settings=QUICK)
     assert [number for number, _, _ in answer.trials] == [1, 2, 3]
     assert "; 4 is not valid: services hold all memory of a host 'app'" in answer.broken
@@ -209,3 +210,15 @@ def test_options_that_do_not_go_together(model, monkeypatch, capsys, arguments, 
     code, _, error = command(monkeypatch, capsys, *arguments)
     assert code == 2
     assert said in error
+
+
+def test_no_more_is_tried_of_what_does_not_help(model):
+    path = model(
+        QUEUE.replace("hosts: {", "hosts: {db: {cpu: 1}, ")
+        .replace("services: {", "services: {db: {host: db, operations: {q: [{compute: {exponential: 5 ms}}]}}, ")
+        .replace("get: [", "get: [{call: db.q}, ")
+    )
+    answer = size(path, "hosts.app.count", settings=QUICK)
+    assert not answer.reachable
+    assert [number for number, _, _ in answer.trials] == [1, 2]
+    assert answer.broken.endswith("more of it does not help: hosts.db.cpu saturates at 0.5 times this load")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from simulator.model.guard import Guard
 from simulator.model.message import Messages
 from simulator.model.part import Count
 from simulator.model.step import StepPart
-from simulator.program.instructions import End, Fork, Jump
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -55,12 +54,5 @@ class Scatter(StepPart):
         replicas = len(lowering.deployments[self.scatter.partition(".")[0]].instances)
         need = min(self.need or replicas, replicas)
         detach = need < replicas and self.unfinished == "continue"
-        targets, done = [builder.label() for _ in range(replicas)], builder.label()
-        builder.emit(Fork(tuple(targets), need, detach, builder.counter() if detach else -1))
-        builder.emit(Jump(done))
-        for number, target in enumerate(targets):
-            builder.mark(target)
-            with builder.within(f"replica {number}"), builder.detached() if detach else nullcontext():
-                lowering.call(self.scatter, caller=site, replica=number)
-            builder.emit(End())
-        builder.mark(done)
+        branches = [partial(lowering.call, self.scatter, caller=site, replica=number) for number in range(replicas)]
+        builder.fork(branches, "replica", need, detach)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from simulator.distributions import Constant, Distribution
 from simulator.model.disk import Device, Disk, DiskStations
-from simulator.program.instructions import End, Fork, Jump, Place, TakeTokens
+from simulator.program.instructions import Jump, Place, TakeTokens
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -89,16 +90,7 @@ class DiskAccess:
 
     def _on_devices(self, numbers: range | tuple[int, ...], transfer: Transfer) -> None:
         """The operation on several disks at the same time."""
-        builder = self.site.builder
-        targets, done = [builder.label() for _ in numbers], builder.label()
-        builder.emit(Fork(tuple(targets), len(targets)))
-        builder.emit(Jump(done))
-        for target, number in zip(targets, numbers, strict=True):
-            builder.mark(target)
-            with builder.within(f"copy {number}"):
-                self._on_device(number, transfer)
-            builder.emit(End())
-        builder.mark(done)
+        self.site.builder.fork([partial(self._on_device, number, transfer) for number in numbers], "copy")
 
     def _on_device(self, number: int, transfer: Transfer) -> None:
         """The operation on one disk, passing what it has (see `simulator.model.disk`)."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import model_validator
@@ -38,10 +39,8 @@ from simulator.program.instructions import (
     Clear,
     Delay,
     Deposit,
-    End,
     EndScope,
     Fail,
-    Fork,
     Jump,
     Place,
     Release,
@@ -254,33 +253,22 @@ class Guard(Part):
         if self.on_timeout == "cancel":
             body()
             return
-        branch, joined = builder.label(), builder.label()
-        builder.emit(Fork((branch,), need=1, detach=True, counter=builder.counter()))
-        builder.emit(Jump(joined))
-        builder.mark(branch)
-        with builder.detached():
-            body()
-        builder.emit(End())
-        builder.mark(joined)
+        builder.fork([body], detach=True)
 
     def _hedged(self, builder: Builder, name: str, body: Callable[[], None]) -> None:
         """The call and its later copies, of which the first to end ends the others."""
         if self.hedge is None:
             body()
             return
-        tries = [builder.label() for _ in range(1 + self.hedge.copies)]
-        joined = builder.label()
-        builder.emit(Fork(tuple(tries), need=1))
-        builder.emit(Jump(joined))
-        for number, label in enumerate(tries):
-            builder.mark(label)
-            with builder.within(f"try {number}"):
-                if number:
-                    wait = builder.draw(Constant(number * self.hedge.after), "hedge")
-                    builder.emit(Delay(builder.component(f"{name}.hedge"), wait))
-                body()
-            builder.emit(End())
-        builder.mark(joined)
+        after = self.hedge.after
+
+        def attempt(number: int) -> None:
+            if number:
+                wait = builder.draw(Constant(number * after), "hedge")
+                builder.emit(Delay(builder.component(f"{name}.hedge"), wait))
+            body()
+
+        builder.fork([partial(attempt, number) for number in range(1 + self.hedge.copies)], "try", need=1)
 
     @staticmethod
     def _earn(caller: Caller, name: str, budget: RetryBudget | None) -> None:

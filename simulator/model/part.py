@@ -23,12 +23,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from simulator import units
+from simulator.model.attribute_docstrings import attribute_docstrings
 
 
 class Part(BaseModel):
     """A piece of a model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     bare: ClassVar[str | None] = None
     """The field that a bare value stands for: `cpu: 8` is short for `cpu: {cores: 8}`."""
@@ -58,6 +59,9 @@ class Part(BaseModel):
         generic = cls.__pydantic_generic_metadata__["origin"]
         if generic is not None:
             mapping["description"] = generic.__doc__
+        for name, text in attribute_docstrings(cls).items():
+            if name in mapping.get("properties", {}):
+                mapping["properties"][name]["description"] = text
         if cls.exclusive:
             mapping |= {"minProperties": 1, "maxProperties": 1}
         if cls.bare is not None:

@@ -7,9 +7,8 @@ stand beside it, in `simulator.model.kinds`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
@@ -23,7 +22,7 @@ from simulator.model.memory import take_memory
 from simulator.model.part import Count, Part, Share
 from simulator.model.resource import discover
 from simulator.model.step import EXPECTED_STEP, STEPS, Place, StepPart, lower_steps, verb_of
-from simulator.program.instructions import End, Fail, Fork, Jump
+from simulator.program.instructions import Fail, Jump
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -202,18 +201,9 @@ class Parallel(StepPart):
 
     def lower(self, site: Site) -> None:
         """A fork; every branch is code of its own."""
-        builder = site.builder
-        targets, done = [builder.label() for _ in self.parallel], builder.label()
         detach = self.unfinished == "continue" and self.need is not None
-        counter = builder.counter() if detach else -1
-        builder.emit(Fork(tuple(targets), self.need or len(targets), detach, counter))
-        builder.emit(Jump(done))
-        for number, (target, steps) in enumerate(zip(targets, self.parallel, strict=True)):
-            builder.mark(target)
-            with builder.within(f"branch {number}"), builder.detached() if detach else nullcontext():
-                lower_steps(steps, site)
-            builder.emit(End())
-        builder.mark(done)
+        branches = [partial(lower_steps, steps, site) for steps in self.parallel]
+        site.builder.fork(branches, "branch", self.need, detach)
 
 
 class Repeat(StepPart):

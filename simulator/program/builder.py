@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 
 from simulator.distributions import Constant, Discrete, Distribution, StandardUniform
 from simulator.program.instructions import (
     NO_REGISTER,
     Choose,
+    End,
+    Fork,
     Instruction,
+    Jump,
     Loop,
     Meter,
     Next,
@@ -265,6 +268,27 @@ class Builder:
         targets = [self.label() for _ in weights]
         self.emit(Choose(self.draw(Discrete(weights), "choose"), tuple(targets)))
         yield targets
+
+    def fork(
+        self, branches: Sequence[Callable[[], None]], noun: str = "", need: int | None = None, detach: bool = False
+    ) -> None:
+        """Emit a fork: every branch emits its code, in parts named `noun 0`, `noun 1`, ... where they have a noun.
+
+        The request goes on when `need` branches have ended, all if left out. The others are then cancelled, or go on
+        by themselves where they `detach`.
+        """
+        targets, joined = [self.label() for _ in branches], self.label()
+        self.emit(Fork(tuple(targets), need or len(targets), detach, self.counter() if detach else -1))
+        self.emit(Jump(joined))
+        for number, (target, branch) in enumerate(zip(targets, branches, strict=True)):
+            self.mark(target)
+            with (
+                self.within(f"{noun} {number}") if noun else nullcontext(),
+                self.detached() if detach else nullcontext(),
+            ):
+                branch()
+            self.emit(End())
+        self.mark(joined)
 
     def build(self, name: str) -> Program:
         """The finished Program, labels resolved."""

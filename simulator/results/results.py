@@ -189,8 +189,9 @@ class ResourceResult:
 class Bottleneck:
     """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
 
-    Where that is a limit which somebody has set, `limit` says whose and how much, and where it makes requests fail,
-    `rejected` is the share of what comes to it that it turns away.
+    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource. For a
+    limit that somebody has set, `limit` says whose it is and how much, and where it makes requests fail, `rejected` is
+    the share of what comes to it that it turns away.
     """
 
     resource: str

@@ -16,11 +16,11 @@ from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
 from simulator.results.gateways import gateway_results
-from simulator.results.limits import binding_limit, limit_warnings, rejecting, use_of_limit
-from simulator.results.metrics import MESSAGES, SATURATED, busiest, statistic, workloads_of
+from simulator.results.limits import limit_warnings
+from simulator.results.metrics import MESSAGES, statistic, workloads_of
+from simulator.results.overload import Overload
 from simulator.results.replication import Replication
 from simulator.results.results import (
-    Bottleneck,
     ComponentTime,
     ObjectiveResult,
     OperationResult,
@@ -75,6 +75,7 @@ class Summary:
         self.seed = seed
         self.confidence = system.run.confidence
         self.sections = sections
+        self.overload = Overload(system, program, facts, sections)
 
     def results(self) -> Results:
         """The results, without what only the caller knows (precision, wall time)."""
@@ -100,7 +101,7 @@ class Summary:
                 for name, stations in self.program.resources().items()
                 if not isinstance(self.program.stations[stations[0]], Gauge)
             },
-            bottleneck=self._bottleneck(),
+            bottleneck=self.overload.bottleneck(self.confidence),
             stable=stable,
             verdict=verdict,
             objectives=tuple(self._objectives({**workloads, **messages})),
@@ -175,7 +176,7 @@ class Summary:
         rate = offered / sum(section.length for section in self.sections)
         time = self._filling_time(index)
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
-        expected = self._saturation()[0] <= 1.0
+        expected = self.overload.saturation()[0] <= 1.0
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
 
     def _filling_time(self, index: int) -> float:
@@ -187,18 +188,6 @@ class Summary:
             return max((times.get(each, 0.0) for each, count in published[name].items() if count > 0.0), default=0.0)
         return times.get(name, 0.0)
 
-    def _saturation(self) -> tuple[float, str | None]:
-        """The multiple of the load at which the first resource saturates that lets requests wait, and which it is."""
-        limits = rejecting(self.facts)
-        others = [each for each in self.facts.resources if each.resource not in limits]
-        first = min(others, key=lambda each: each.saturation_factor, default=None)
-        return (float("inf"), None) if first is None else (first.saturation_factor, first.resource)
-
-    def _overloaded(self) -> bool:
-        """Whether more is offered than a resource can serve, and the simulation saw it saturated."""
-        busy = busiest(self.sections, self.program, without=rejecting(self.facts))[1]
-        return self._saturation()[0] <= 1.0 and busy.pooled >= SATURATED
-
     def _verdict(self, workloads: dict[str, WorkloadResult], messages: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
             what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
@@ -206,16 +195,13 @@ class Summary:
         every = {**workloads, **messages}
         growing = [name for name, result in every.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
-        factor, resource = self._saturation()
-        overloaded = self._overloaded()
-        limited = self._limited()
+        overloaded, limited = self.overload.reason(), self.overload.limited()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
             unit = "messages" if set(growing) <= messages.keys() else "requests"
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
-            reason = f"stuck: no request of {', '.join(stuck)} completes"
-            return False, "; ".join([reason, *([limited] if limited else [])])
+            text, overloaded = f"stuck: no request of {', '.join(stuck)} completes", ""
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
         elif overloaded:
@@ -224,20 +210,7 @@ class Summary:
             return False, f"limited: {limited}"
         else:
             return True, "stable"
-        if overloaded:
-            text += f"; the load is {1.0 / factor:.2f} times the capacity of {resource}"
-        return False, f"{text}; {limited}" if limited else text
-
-    def _limited(self) -> str | None:
-        """That requests fail by a limit which somebody set; None where they do not, or too few to matter."""
-        found = binding_limit(self.facts, self.program, self.sections)
-        if found is None:
-            return None
-        limit, share = found
-        text = f"the {limit.name} rejects {share.pooled:.0%} of what comes to it"
-        if limit.saturation_factor <= 1.0:
-            text += f"; the load is {1.0 / limit.saturation_factor:.2f} times this limit"
-        return text
+        return False, "; ".join(filter(None, (text, overloaded, limited)))
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
@@ -271,21 +244,6 @@ class Summary:
             rejections_per_s=self._estimate(ratio(total("rejections"), lengths)),
             hit_ratio=self._estimate(hit_ratio(sections, stations)) if isinstance(kind, Store) else None,
         )
-
-    def _bottleneck(self) -> Bottleneck | None:
-        limited = binding_limit(self.facts, self.program, self.sections) if self.system.has_steady_state else None
-        if limited is not None:
-            limit, share = limited
-            used = self._estimate(use_of_limit(limit, self.program, self.sections))
-            factor = limit.saturation_factor if np.isfinite(limit.saturation_factor) else None
-            return Bottleneck(limit.resource, used, factor, limit.name, self._estimate(share))
-        resource, busy = busiest(self.sections, self.program)
-        if resource is None:
-            return None
-        factor = self.facts.saturation_of(resource)
-        overstated = factor is not None and busy.pooled * factor < 1.0 - SATURATED
-        names = {limit.resource: limit.name for limit in self.facts.limits}
-        return Bottleneck(resource, self._estimate(busy), None if overstated else factor, names.get(resource))
 
     def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
         found = []

@@ -187,6 +187,7 @@ class _Search:
         self.settings = settings
         self.tell = tell
         self.trials: list[Trial] = []
+        self.in_vain = ""
 
     def try_number(self, number: int) -> Trial:
         trial = try_system(self.numbers.system(number), self.settings, number)
@@ -204,8 +205,9 @@ class _Search:
             trial = self.try_number(number)
             if trial.met:
                 return trial, bad
+            self.in_vain = _in_vain(bad, trial) if bad is not None else ""
             bad = trial
-            number = self.numbers.larger(number)
+            number = None if self.in_vain else self.numbers.larger(number)
         return None, bad
 
     def answer(self, good: Trial | None, bad: Trial | None) -> Size:
@@ -216,7 +218,7 @@ class _Search:
         low = self.numbers.up_from(failed + 1) if failed < max(trial.value for trial in self.trials) else None
         results = good or bad
         assert results is not None
-        refusal = self.numbers.refusal(int(results.value)) if good is None else ""
+        refusal = self.in_vain or self.numbers.refusal(int(results.value)) if good is None else ""
         return Size(
             field=self.numbers.field,
             number=Estimate(
@@ -230,3 +232,14 @@ class _Search:
             results=results.results,
             trials=tuple((int(trial.value), trial.met, trial.decided) for trial in self.trials),
         )
+
+
+def _in_vain(less: Trial, more: Trial) -> str:
+    """Why still more does not help: something else is too small for the load, and as much so with more as with less."""
+    before, after = less.results.bottleneck, more.results.bottleneck
+    if before is None or after is None or before.resource != after.resource:
+        return ""
+    was, factor = before.saturation_factor, after.saturation_factor
+    if was is None or factor is None or factor >= 1.0 or not math.isclose(was, factor, rel_tol=0.02):
+        return ""
+    return f"; more of it does not help: {after.resource} saturates at {factor:.3g} times this load"

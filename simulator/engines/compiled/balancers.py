@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from simulator.engines.compiled.choices import LEAST_OUTSTANDING, RANDOM, ROUND_ROBIN, WEIGHTED
 from simulator.engines.compiled.pointers import (
     Record,
     balancer_at,
@@ -13,17 +14,8 @@ from simulator.engines.compiled.pointers import (
     set_integer,
     station_at,
 )
-from simulator.program.program import Policy
 
 NOBODY = -1
-ROUND_ROBIN, RANDOM, LEAST_OUTSTANDING, POWER_OF_TWO, WEIGHTED = range(5)
-POLICIES = {
-    Policy.ROUND_ROBIN: ROUND_ROBIN,
-    Policy.RANDOM: RANDOM,
-    Policy.LEAST_OUTSTANDING: LEAST_OUTSTANDING,
-    Policy.POWER_OF_TWO: POWER_OF_TWO,
-    Policy.WEIGHTED: WEIGHTED,
-}
 
 
 @inlined

@@ -1,7 +1,8 @@
 """Compiling, once: machine code is kept on disk, for all models, until the sources change.
 
 Numba's own cache looks at the file of the one function that it caches, and so misses a change of a helper in another
-file; here the name of the cached file says everything that the code depends on.
+file; here the name of the cached file says everything that the code depends on. What is kept is LLVM's object code,
+which LLVM alone loads: importing Numba takes several times as long as all that a small run does.
 """
 
 from __future__ import annotations
@@ -15,64 +16,56 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numba
-import numpy as np
-from numba.core.compiler import CompileResult
-from numba.core.registry import cpu_target
-from numba.core.serialize import dumps
-
 from simulator import elementary, hashing, records, streams
-from simulator.engines.compiled.pointers import OUTERMOST
+from simulator.engines.compiled.machine_code import MachineCode, processor
 from simulator.program import program, stations, step_time
 
-_rebuild: Any = CompileResult._rebuild
-_dumps: Any = dumps
 log = logging.getLogger(__name__)
 
 
 @lru_cache
-def compiled_once(function: Callable[..., Any], signature: str, announce: bool = False) -> Callable[..., Any]:
-    """A function compiled for one signature, from disk where that has been done before."""
-    dispatcher: Any = numba.njit(**OUTERMOST)(function)
-    dispatcher._cache = DiskCache(function.__name__, announce)
-    dispatcher.compile(signature)
-    compiled: Callable[..., Any] = dispatcher
-    return compiled
+def compiled_once(module: str, name: str, signature: str, announce: bool = False) -> Callable[..., Any]:
+    """A module's function compiled for one signature, from disk where that has been done before.
 
-
-def is_kept(function: Callable[..., Any]) -> bool:
-    """Whether a function's machine code is on disk."""
-    name = _file_name(function.__name__, cpu_target.target_context.codegen().magic_tuple())
-    return any((directory / name).exists() for directory in _directories())
-
-
-class DiskCache:
-    """Keeps a function's machine code in a file; what Numba asks of a cache."""
-
-    def __init__(self, name: str, announce: bool) -> None:
-        self.name = name
-        self.announce = announce
-
-    def load_overload(self, signature: Any, target: Any) -> Any:
-        """The compiled code, or None, in which case it will now be compiled: say so."""
-        target.refresh()
-        name = _file_name(self.name, target.codegen().magic_tuple())
-        for directory in _directories():
-            with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-                return _rebuild(target, *pickle.loads((directory / name).read_bytes()))
-        if self.announce:
+    `announce` says on the log that it is compiled, where it is not on disk.
+    """
+    file = _file_name(name)
+    code = _kept(file)
+    if code is None:
+        if announce:
             log.warning("tpsim: compiling the engine, once for this version: this takes up to half a minute")
-        return None
+        code = _compiled(module, name, signature)
+        _keep(file, code)
+    return code.function(signature)
 
-    def save_overload(self, signature: Any, result: Any) -> None:
-        """Keep compiled code in the first place that can be written to; nowhere is no error."""
-        name, code = _file_name(self.name, result.codegen.magic_tuple()), _dumps(result._reduce())
-        for directory in _directories():
-            with contextlib.suppress(OSError):
-                return _write(directory, name, code)
+
+def is_kept(name: str) -> bool:
+    """Whether a function's machine code is on disk."""
+    return _kept(_file_name(name)) is not None
+
+
+def _compiled(module: str, name: str, signature: str) -> MachineCode:
+    from simulator.engines.compiled.building import machine_code
+
+    return machine_code(module, name, signature)
+
+
+def _kept(file: str) -> MachineCode | None:
+    for directory in _directories():
+        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
+            return MachineCode(*pickle.loads((directory / file).read_bytes()))
+    return None
+
+
+def _keep(file: str, code: MachineCode) -> None:
+    """Keep compiled code in the first place that can be written to; nowhere is no error."""
+    for directory in _directories():
+        with contextlib.suppress(OSError):
+            return _write(directory, file, pickle.dumps((code.symbol, code.object_code)))
 
 
 def _directories() -> Iterator[Path]:
@@ -85,9 +78,16 @@ def _directories() -> Iterator[Path]:
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tpsim"
 
 
-def _file_name(function: str, processor: tuple[str, ...]) -> str:
+@lru_cache
+def _compilers() -> str:
+    """What compiles, for which processor, and the settings of Numba that can change the code."""
+    settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
+    return repr((sys.version_info, *map(version, ("numba", "llvmlite", "numpy")), processor(), settings))
+
+
+def _file_name(function: str) -> str:
     """A name that says what the code was compiled from, by and for."""
-    digest = hashlib.sha256(repr((sys.version_info, numba.__version__, np.__version__, processor)).encode())
+    digest = hashlib.sha256(_compilers().encode())
     modules = program, stations, step_time, records, elementary, hashing, streams
     sources = [*Path(__file__).parent.rglob("*.py"), *(Path(str(module.__file__)) for module in modules)]
     for source in sorted(sources):

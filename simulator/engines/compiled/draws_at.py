@@ -5,10 +5,9 @@ A draw that is not there comes as NaN, with the place to be filled in `asked`, `
 
 from __future__ import annotations
 
-from simulator.engines.compiled.layout import NONE
+from simulator.engines.compiled.layout import NONE, as_signed
 from simulator.engines.compiled.pointers import (
     Record,
-    as_signed,
     compiled,
     draw_at,
     float_at,

@@ -11,12 +11,8 @@ from numpy.typing import NDArray
 
 from simulator.distributions import Constant
 from simulator.engines.compiled import inference_tables, layout
-from simulator.engines.compiled.balancers import POLICIES
-from simulator.engines.compiled.interpreter import ARITHMETIC
+from simulator.engines.compiled.choices import ARITHMETIC, DISCIPLINES, EVICTIONS, JOINED, OFF, POLICIES
 from simulator.engines.compiled.layout import NONE, Kind, Op
-from simulator.engines.compiled.scalers import JOINED, OFF
-from simulator.engines.compiled.stations.servers import DISCIPLINES
-from simulator.engines.compiled.stations.store import EVICTIONS
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER, Instruction, Place
 from simulator.program.program import Balancer, Draw, Program, Scaler, Users, Workload

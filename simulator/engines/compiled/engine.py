@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from simulator.engines.compiled.compiling import compiled_once
-from simulator.engines.compiled.kernel import advance
-from simulator.engines.compiled.layout import Status
-from simulator.engines.compiled.requests import MOST_STARTS_AT_ONCE
+from simulator.engines.compiled.layout import MOST_STARTS_AT_ONCE, Status
 from simulator.engines.compiled.state import Memory, Sizes
 from simulator.errors import UsageError
 from simulator.program.program import Program
@@ -43,7 +41,7 @@ def simulate(
 
 def kernel() -> Callable[[int, int], int]:
     """The compiled kernel."""
-    return compiled_once(advance, "int64(int64, int64)", announce=True)
+    return compiled_once("simulator.engines.compiled.kernel", "advance", "int64(int64, int64)", announce=True)
 
 
 def _run(memory: Memory, budget: int) -> None:

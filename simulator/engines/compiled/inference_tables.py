@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.engines.compiled import layout
-from simulator.engines.compiled.layout import NONE
-from simulator.engines.compiled.pointers import as_signed
+from simulator.engines.compiled.layout import NONE, as_signed
 from simulator.hashing import prompt_key
 from simulator.program.instructions import Generate
 from simulator.program.stations import MOST_USES, Eviction, Inference

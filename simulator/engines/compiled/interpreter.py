@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simulator.engines.compiled import controls, heap, scalers
 from simulator.engines.compiled.balancers import NOBODY, choose, exclude, include
+from simulator.engines.compiled.choices import ADDITION, LEAST, SUBTRACTION
 from simulator.engines.compiled.draws_at import draw_for, message_base
 from simulator.engines.compiled.hashing import bucket_of
 from simulator.engines.compiled.layout import NONE, PASSING, Kind, Op, Status
@@ -58,7 +59,6 @@ from simulator.engines.compiled.tokens import (
     wake,
 )
 from simulator.engines.compiled.unwinding import branch_ended, fail
-from simulator.program.instructions import Arithmetic
 from simulator.program.program import NO_REPLICA
 from simulator.records import COMPLETED
 
@@ -79,14 +79,6 @@ BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
 GROW_LOCKS, GROW_NODES = int(Status.GROW_LOCKS), int(Status.GROW_NODES)
-
-ADDITION, SUBTRACTION, LEAST, MOST = range(4)
-ARITHMETIC = {
-    Arithmetic.ADD: ADDITION,
-    Arithmetic.SUBTRACT: SUBTRACTION,
-    Arithmetic.LEAST: LEAST,
-    Arithmetic.MOST: MOST,
-}
 
 
 @inlined

@@ -12,6 +12,13 @@ import numpy as np
 
 NONE = -1
 
+MOST_STARTS_AT_ONCE = 1_000_000
+
+
+def as_signed(word: int) -> int:
+    """The signed number with the bits of an unsigned 64-bit word."""
+    return word - (1 << 64) if word >> 63 else word
+
 
 class Status(IntEnum):
     """Why the kernel came back; it does so with nothing half done."""

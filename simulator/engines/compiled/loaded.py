@@ -2,10 +2,9 @@
 
 from simulator.engines.compiled.compiling import is_kept
 from simulator.engines.compiled.engine import kernel
-from simulator.engines.compiled.kernel import advance
-from simulator.engines.compiled.sampling import fill, filling
+from simulator.engines.compiled.sampling import filling
 
-if is_kept(advance):
+if is_kept("advance"):
     kernel()
-if is_kept(fill):
+if is_kept("fill"):
     filling()

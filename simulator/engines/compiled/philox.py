@@ -6,7 +6,8 @@ Source: Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2
 
 from __future__ import annotations
 
-from simulator.engines.compiled.pointers import as_signed, high_product, inlined, set_float
+from simulator.engines.compiled.layout import as_signed
+from simulator.engines.compiled.pointers import high_product, inlined, set_float
 
 ROUNDS = 10
 FIRST_FACTOR, SECOND_FACTOR = as_signed(0xD2E7470EE14C6C93), as_signed(0xCA5A826395121157)

@@ -33,9 +33,14 @@ def _compilers() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 _PART, _WHOLE = _compilers()
-OPTIONS: dict[str, Any] = {"error_model": "numpy", "_nrt": False}
-HELPER: dict[str, Any] = {**OPTIONS, **_PART, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-OUTERMOST: dict[str, Any] = {**OPTIONS, **_WHOLE, "nogil": True}
+OPTIONS: dict[str, Any] = {
+    "error_model": "numpy",
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+HELPER: dict[str, Any] = {**OPTIONS, **_PART}
+OUTERMOST: dict[str, Any] = {**OPTIONS, **_WHOLE}
 
 
 def compiled(function: Function) -> Function:
@@ -64,11 +69,6 @@ def _widening(dispatcher: Any) -> Any:
 
     compiler.fold_argument_types = widened
     return dispatcher
-
-
-def as_signed(word: int) -> int:
-    """The signed number with the bits of an unsigned 64-bit word."""
-    return word - (1 << 64) if word >> 63 else word
 
 
 def _address(context: Any, builder: Any, base: Any, index: Any, size: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from simulator.engines.compiled import heap
 from simulator.engines.compiled.draws_at import drawn
-from simulator.engines.compiled.layout import NONE, Status
+from simulator.engines.compiled.layout import MOST_STARTS_AT_ONCE, NONE, Status
 from simulator.engines.compiled.pointers import (
     Record,
     compiled,
@@ -24,7 +24,6 @@ from simulator.records import COMPLETED
 OK = -1
 NEED_GAPS, GROW_TOKENS = int(Status.NEED_GAPS), int(Status.GROW_TOKENS)
 NEED_DRAW, SPINNING = int(Status.NEED_DRAW), int(Status.SPINNING)
-MOST_STARTS_AT_ONCE = 1_000_000
 FIRST_ARRIVAL = 1  # id of the event of workload 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from simulator.engines.compiled.balancers import exclude, include
+from simulator.engines.compiled.choices import JOINED, OFF
 from simulator.engines.compiled.layout import Kind
 from simulator.engines.compiled.pointers import (
     Record,
@@ -17,7 +18,6 @@ from simulator.engines.compiled.pointers import (
 )
 from simulator.engines.compiled.stations import gauge, pool, sharing, station
 
-OFF, JOINED = -1, 0
 ROUNDING = 1e-9
 SHARING, POOL = int(Kind.SHARING), int(Kind.POOL)
 

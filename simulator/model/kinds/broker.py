@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -52,7 +53,6 @@ from simulator.program.instructions import (
     End,
     EndScope,
     Fail,
-    Fork,
     HashInto,
     IfAbandoned,
     Jump,
@@ -340,20 +340,15 @@ class Delivery:
 
     def _replicate(self, leader: Site, others: list[Site]) -> None:
         """All other replicas at the same time; it takes as long as the slowest."""
-        builder = self.builder
-        targets, done = [builder.label() for _ in others], builder.label()
-        builder.emit(Fork(tuple(targets), len(targets)))
-        builder.emit(Jump(done))
-        for number, (target, replica) in enumerate(zip(targets, others, strict=True)):
-            builder.mark(target)
-            with builder.within(f"replica {number}"):
-                if self.size is not None:
-                    leader.lowering.transfer(leader, self.size, "out")
-                self._travel()
-                self._receive(replica)
-                self._travel()
-            builder.emit(End())
-        builder.mark(done)
+        self.builder.fork([partial(self._replicate_to, leader, replica) for replica in others], "replica")
+
+    def _replicate_to(self, leader: Site, replica: Site) -> None:
+        """Send the message to one replica, and hear that it has it."""
+        if self.size is not None:
+            leader.lowering.transfer(leader, self.size, "out")
+        self._travel()
+        self._receive(replica)
+        self._travel()
 
     def _deliver(self, group: LoweredGroup) -> None:
         """A consumer of a group gets the message, and processes it until it succeeds or fails for good."""

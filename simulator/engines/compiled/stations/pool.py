@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from simulator.engines.compiled.choices import LIFO, PRIORITY
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import Record, compiled, inlined, station_at, token_at
 from simulator.engines.compiled.stations import queue
-from simulator.engines.compiled.stations.servers import LIFO, PRIORITY
 from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import free_hold, hold, new_hold, wake
 from simulator.program.program import DOES_NOT_FIT, REFUSED, WAITED_TOO_LONG

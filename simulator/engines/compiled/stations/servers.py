@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 
 from simulator.engines.compiled import chosen, heap
+from simulator.engines.compiled.choices import LIFO, PRIORITY
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import Record, compiled, index_at, inlined, station_at, token_at
 from simulator.engines.compiled.stations import queue
 from simulator.engines.compiled.stations.station import BLOCKS, account, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import pass_time, served, token_event
 from simulator.program.program import QUEUE_FULL
-from simulator.program.stations import Discipline
-
-FIFO, LIFO, PRIORITY = range(3)
-DISCIPLINES = {Discipline.FIFO: FIFO, Discipline.LIFO: LIFO, Discipline.PRIORITY: PRIORITY}
 
 
 @inlined

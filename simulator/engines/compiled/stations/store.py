@@ -5,6 +5,7 @@ An LFU store keeps its entries in a binary heap on (uses, order of the last use)
 
 from __future__ import annotations
 
+from simulator.engines.compiled.choices import LFU, LRU
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import (
     Record,
@@ -16,10 +17,6 @@ from simulator.engines.compiled.pointers import (
     station_at,
 )
 from simulator.engines.compiled.stations.station import account
-from simulator.program.stations import Eviction
-
-LRU, OLDEST, LFU = range(3)
-EVICTIONS = {Eviction.LRU: LRU, Eviction.FIFO: OLDEST, Eviction.LFU: LFU}
 
 
 @inlined

@@ -1,0 +1,88 @@
+"""The command as a whole: its verbs, and the exit code of every expected failure."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from simulator.cli import capacity, check, compare, models, monitor, run, schema, sweep, validate
+from simulator.cli.exit_codes import BUG, FINE, INTERRUPTED, INVALID, USAGE
+from simulator.cli.output import say
+from simulator.errors import ConservationError, InputError, TpsimError, UsageError
+
+# Newer typer carries its own click, so ClickException is found through a public subclass.
+COMMAND_LINE_ERROR: Any = typer.BadParameter.__mro__[2]
+
+VERBS: tuple[Callable[..., None], ...] = (
+    check.check,
+    run.run,
+    compare.compare,
+    sweep.sweep,
+    capacity.capacity,
+    validate.validate,
+    monitor.monitor,
+    schema.schema,
+    models.models,
+)
+
+app = typer.Typer(
+    name="tpsim",
+    help="Capacity planning by simulation: how much can this stack do, how fast, what breaks first?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in VERBS:
+    app.command()(verb)
+
+
+def main() -> None:
+    """Run the command and turn every expected failure into one message and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        code = app(prog_name="tpsim", standalone_mode=False)
+        sys.stdout.flush()
+        if code == INTERRUPTED:  # newer typer catches the interrupt and returns this
+            raise KeyboardInterrupt
+    except InputError as error:
+        code = say(str(error), INVALID)
+    except UsageError as error:
+        code = say(f"tpsim: {error}", USAGE)
+    except ConservationError as error:
+        code = say(f"tpsim: a run broke a law that every run obeys, a defect of tpsim: {error}", BUG)
+    except TpsimError as error:
+        code = say(f"tpsim: {error}", BUG)
+    except MemoryError:
+        code = say("tpsim: out of memory; simulate less (-d, -r) or with fewer jobs (-j)", BUG)
+    except COMMAND_LINE_ERROR as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = say("tpsim: interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        code = _without_a_reader()
+    except SystemExit as error:  # typer's way of passing on a broken pipe
+        code = _without_a_reader() if isinstance(error.__context__, BrokenPipeError) else error.code
+    except OSError as error:
+        code = say(f"tpsim: {error.filename or 'input/output'}: {error.strerror or error}", INVALID)
+    except Exception as error:
+        if os.environ.get("TPSIM_DEBUG"):
+            raise
+        code = say(
+            f"tpsim: internal error: {type(error).__name__}: {error} (a defect of tpsim; TPSIM_DEBUG=1 shows where)",
+            BUG,
+        )
+    sys.exit(code or FINE)
+
+
+def _without_a_reader() -> int:
+    """Who reads the output has seen enough, as `head` does: drop the rest."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FINE

@@ -1,0 +1,80 @@
+"""`tpsim sweep`: a grid of settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simulator.cli.exit_codes import IMPRECISE, INTERRUPTED
+from simulator.cli.options import (
+    Duration,
+    EngineName,
+    Jobs,
+    Json,
+    Model,
+    Precision,
+    Replications,
+    Seed,
+    Sets,
+    SummariesOnly,
+    model_path,
+    objective_of,
+    settings_of,
+)
+from simulator.cli.output import print_json, say
+from simulator.cli.progress import Bar
+from simulator.errors import UsageError
+
+
+def sweep(
+    model: Model,
+    vary: Annotated[
+        list[str], typer.Option("--vary", metavar="PATH=A,B,C", help="A field and its values; repeat for a grid.")
+    ],
+    objective: Annotated[
+        list[str] | None, typer.Option("--objective", help="e.g. 'p99 < 200 ms'; the model's own if left out.")
+    ] = None,
+    sets: Sets = None,
+    seed: Seed = None,
+    duration: Duration = None,
+    replications: Replications = None,
+    precision: Precision = None,
+    engine: EngineName = "auto",
+    jobs: Jobs = None,
+    summaries_only: SummariesOnly = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="A .csv or .parquet file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
+    from simulator.study import store
+    from simulator.study.sweep import Axis, SweepInterrupted, tidy
+    from simulator.study.sweep import sweep as sweep_model
+
+    if output is not None and output.suffix not in (".csv", ".parquet"):
+        raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
+    axes = [Axis.parse(text) for text in vary]
+    objectives = [objective_of(text) for text in objective or ()]
+    settings = settings_of(seed, duration, replications, precision, engine, jobs, summaries_only)
+    try:
+        with Bar("points") as bar:
+            points = sweep_model(model_path(model), axes, sets or (), settings, bar, objectives)
+    except SweepInterrupted as interrupt:
+        if output is not None and interrupt.finished:
+            part = output.with_suffix(f".partial{output.suffix}")
+            store.write_table(part, tidy(interrupt.finished))
+            say(f"tpsim: {len(interrupt.finished)} of {interrupt.planned} points were finished: {part}", INTERRUPTED)
+        raise
+    table = tidy(points)
+    if output is not None:
+        store.write_table(output, table)
+    elif as_json:
+        from simulator.results.results import SCHEMA_VERSION, to_json
+
+        print_json({"schema_version": SCHEMA_VERSION, "rows": to_json(table.to_dict("records"))})
+    else:
+        table.to_csv(sys.stdout, index=False)
+    if not all(results.precision_reached for _, results in points):
+        raise typer.Exit(IMPRECISE)

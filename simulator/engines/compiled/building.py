@@ -1,0 +1,26 @@
+"""Building machine code of a function: Numba's part, which is only imported where nothing is on disk yet."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numba
+
+from simulator.engines.compiled.machine_code import MachineCode
+from simulator.engines.compiled.pointers import OUTERMOST
+
+
+def library_of(module: str, name: str, signature: str) -> tuple[str, Any]:
+    """The symbol of a module's function compiled for a signature, and Numba's library that has it."""
+    dispatcher: Any = numba.njit(**OUTERMOST)(getattr(import_module(module), name))
+    dispatcher.compile(signature)
+    (result,) = dispatcher.overloads.values()
+    return result.fndesc.llvm_func_name, result.library
+
+
+def machine_code(module: str, name: str, signature: str) -> MachineCode:
+    """A module's function compiled for a signature."""
+    symbol, library = library_of(module, name, signature)
+    _, _, (object_code, _) = library.serialize_using_object_code()
+    return MachineCode(symbol, object_code)
