@@ -59,6 +59,11 @@ def prompt_key(key: int) -> int:
     return mixed(key, 0)
 
 
+def prefix_key(block: int, salt: int) -> int:
+    """What the keys of blocks have in common that end in the block of that id of a recorded prompt; a salt is > 0."""
+    return mixed(block, salt)
+
+
 def block_key(prompt: int, block: int) -> int:
     """The key of a block of a prompt: equal ones hold the same tokens after the same tokens."""
     return mixed(prompt, block)

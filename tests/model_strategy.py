@@ -6,6 +6,7 @@ for nothing else, so that no model deadlocks: when its load ends, it drains.
 """
 
 import re
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -267,6 +268,9 @@ externals = st.fixed_dictionaries(
 tokens = st.one_of(
     st.sampled_from([0, 1, 3, 8, 20]), st.sampled_from([{"uniform": {"low": 0, "high": 12}}, {"exponential": 5}])
 )
+# Prompts of a trace with prefix hashes, an id for four tokens in place of 512.
+PROMPTS = Path(__file__).parent / "models" / "prompts.jsonl"
+recorded_tokens = st.just({"trace": {"column": "input", "each": 1 / 128, "file": str(PROMPTS)}})
 step_times = st.fixed_dictionaries(
     {"overhead": st.sampled_from(["0.0625 s", "0.125 s"]), "weights": st.just("0.0 s"), "token": constant_fractions},
     optional={
@@ -294,6 +298,7 @@ serving = {
     "scheduling": st.sampled_from(["fcfs", "priority"]),
     "balancer": st.sampled_from(["round_robin", "random", "least_outstanding", "power_of_two"]),
     "affinity": st.booleans(),
+    "affinity_tokens": st.sampled_from([1, 5]),
     "front_end": times,
 }
 
@@ -601,10 +606,11 @@ def step_of(draw, kind, around, depth=0):
                 "retrieved": tokens,
                 "key": keys,
                 "streamed": st.booleans(),
+                "prefix_hashes": st.booleans(),
             }
             if around.talks:
                 optional["context"] = contexts(around.later).map(without_nones_inside)
-            lengths = {"input": draw(tokens), "output": draw(tokens)}
+            lengths = {"input": draw(tokens | recorded_tokens), "output": draw(tokens)}
             lengths = {name: value for name, value in lengths.items() if not (around.talks and draw(st.booleans()))}
             return {
                 "generate": draw(st.sampled_from(LLMS)),

@@ -48,6 +48,31 @@ USAGE, LATENCY, ASKED = ("prompt", "cached", "generated"), ("first", "decode", "
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """Ids of the blocks of recorded prompts, in memory: what engines ask of `simulator.traces.prefixes`."""
+
+    rows: tuple[tuple[int, ...], ...]
+    tokens: int
+
+    @property
+    def most(self):
+        return max(map(len, self.rows))
+
+    def of(self, number):
+        return np.array(self.rows[number % len(self.rows)], np.int64)
+
+    def salt(self, shared, shared_key):
+        return 1 + self.tokens + (shared_key if shared else 0)
+
+
+def tries(paths, tokens):
+    """Prompts that go down a tree: a node's id is that of the way to it."""
+    nodes = {}
+    ways = [[path[: depth + 1] for depth in range(len(path))] for path in paths]
+    return Recorded(tuple(tuple(nodes.setdefault(way, 7 * len(nodes)) for way in each) for each in ways), tokens)
+
+
+@dataclass(frozen=True)
 class Served:
     """What requests ask of a station, and what becomes of those that wait too long."""
 
@@ -61,6 +86,7 @@ class Served:
     message: bool = False
     branches: int = 0
     turns: int = 1
+    recorded: Recorded | None = None
 
 
 class Serving(Hand):
@@ -88,6 +114,7 @@ class Serving(Hand):
             builder.emit(DrawInto(kept, builder.times_register(StandardUniform(), prompt, 1.0, "kept")))
         registers = {"key_register": key if served.keys else NO_REGISTER, "shared": served.shared, "shared_key": 3}
         registers["kept_register"] = kept if served.kept else NO_REGISTER
+        registers["prefix"] = None if served.recorded is None else builder.prefix(served.recorded)
 
         def generate(place, name, output_register, **more):
             builder.emit(
@@ -194,6 +221,34 @@ def test_prefixes_are_shared_and_evicted(sizes):
 
 
 @both_sizes
+@pytest.mark.parametrize("eviction", [{}, LFU], ids=repr)
+@pytest.mark.parametrize("shared", [0, 6])
+def test_recorded_prefixes_are_shared_and_evicted(shared, eviction, sizes):
+    hand = Serving()
+    recorded = tries([(n % 2, n % 4, n % 3, n)[: 1 + n % 5] for n in range(17)], 5)
+    place = hand.engine(blocks=16, sequences=6, **eviction)
+    for priority in (0, 1):
+        hand.served(f"w{priority}", MUCH, [place], Served(shared=shared, recorded=recorded), priority)
+    found = totals(check_program(hand.build(), 60.0, sizes=sizes))
+    assert 0.05 < found["cached_tokens"] / found["prompt_tokens"] < 0.95
+    assert found["preemptions"] > 0
+
+
+def test_prompts_of_different_traces_have_nothing_in_common():
+    def cached(*recorded):
+        hand = Serving()
+        place = hand.engine(blocks=100, block=5)
+        for number, each in enumerate(recorded):
+            hand.served(f"w{number}", Replay((0.0, 50.0 + number)), [place], Served(Constant(12.0), recorded=each))
+        return totals(check_program(hand.build(), 99.0))["cached_tokens"]
+
+    one, other = Recorded(((3, 4, 5),), 5), Recorded(((3, 4, 5),), 6)
+    assert cached(one) == 10.0
+    assert cached(one, one) == 30.0
+    assert cached(one, other) == 20.0
+
+
+@both_sizes
 @pytest.mark.parametrize("retries", [0, 3])
 @pytest.mark.parametrize("timeout", [0.05, 0.4])
 def test_those_who_give_up_leave_and_come_back(timeout, retries, sizes):
@@ -286,6 +341,8 @@ sources = st.sampled_from(
         (4, Constant(0.0625), Constant(0.0)), (2, Exponential(0.2), Exponential(0.5)),
     ]
 )  # fmt: skip
+paths = st.lists(st.lists(st.integers(0, 2), max_size=6).map(tuple), min_size=1, max_size=6)
+recorded = st.none() | st.builds(tries, paths, st.sampled_from([1, 3, 4, 8, 16]))
 requests = st.builds(
     Served,
     prompt=lengths,
@@ -298,6 +355,7 @@ requests = st.builds(
     message=st.booleans(),
     branches=st.sampled_from([0, 0, 2]),
     turns=st.integers(1, 3),
+    recorded=recorded,
 )
 generated = given(
     st.lists(stations, min_size=1, max_size=2),
@@ -384,7 +442,9 @@ def test_no_block_is_lost_or_used_twice(engines, workloads, tight, seed):
 
 
 BURST = Replay(tuple(number / 8.0 for number in range(40)))
-PATIENT = st.builds(Served, lengths, lengths, st.sampled_from([0, 3]), st.booleans(), st.sampled_from([0, 5]))
+PATIENT = st.builds(
+    Served, lengths, lengths, st.sampled_from([0, 3]), st.booleans(), st.sampled_from([0, 5]), recorded=recorded
+)
 
 
 @settings(max_examples=60, **RELAXED)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simulator.analytic.prefix_caches import prefix_hits
+from simulator.traces.formats import BLOCK_TOKENS
 from simulator.traces.trace import TraceError, open_trace
 
 ROOT = Path(__file__).parent.parent
@@ -33,8 +34,9 @@ def trace_of(folder, requests):
     return open_trace(path, "mooncake")
 
 
-def naive(requests, room, policy, size):
+def naive(requests, room, policy):
     """Tokens that hit, in whole blocks: pool as a list, oldest first, with the touches of each."""
+    size = BLOCK_TOKENS
     pool, touches, hit = [], Counter(), 0
     for ids, tokens in requests:
         hits = 0
@@ -58,21 +60,23 @@ def naive(requests, room, policy, size):
 @pytest.mark.parametrize("policy", ["lru", "lfu", "fifo"])
 def test_hits_are_those_of_the_rule(tmp_path, policy):
     random = np.random.default_rng(5)
-    size = 16
+    size = BLOCK_TOKENS
     requests = []
     for _ in range(400):
         ids = random.permutation(40)[: random.integers(0, 9)].tolist()
         requests.append((ids, max(len(ids) * size - int(random.integers(0, 2)) * 5, 0)))
     trace = trace_of(tmp_path, requests)
     rooms = [0, 1, 2, 5, 10, 30, 50]
-    found = prefix_hits(trace, [room * size + 3 for room in rooms], policy, size)
-    assert [each.hit_tokens for each in found] == [naive(requests, room, policy, size) for room in rooms]
+    found = prefix_hits(trace, [room * size + 3 for room in rooms], policy)
+    assert [each.hit_tokens for each in found] == [naive(requests, room, policy) for room in rooms]
     assert {each.whole_block_tokens for each in found} == {sum(tokens // size * size for _, tokens in requests)}
     assert found[0].rate == 0.0 < found[3].rate < found[-1].rate
+    (first,) = prefix_hits(trace, [5 * size], policy, rows=150)
+    assert first.hit_tokens == naive(requests[:150], 5, policy)
 
 
 def test_a_block_is_no_hit_after_one_that_is_not_there(tmp_path):
-    (found,) = prefix_hits(trace_of(tmp_path, [([1, 2, 3], 1536), ([9, 2, 3], 1536), ([1, 2, 4], 1537)]), [10**6])
+    (found,) = prefix_hits(trace_of(tmp_path, [([1, 2, 3], 1536), ([9, 2, 3], 1536), ([1, 2, 4, 5], 1537)]), [10**6])
     assert (found.hit_tokens, found.whole_block_tokens, found.prompt_tokens) == (1024, 4608, 4609)
 
 
@@ -103,6 +107,15 @@ def test_the_synthetic_trace_has_the_published_hit_rates():
     assert max(map(abs, errors["lfu"])) > 0.05
 
 
-def test_the_study_says_what_it_needs():
-    with pytest.raises(SystemExit, match="README says where to get the traces"):
-        runpy.run_path(str(PUBLISHED.with_name("study.py")))["main"]([])
+@pytest.mark.parametrize("name", ["study.py", "routing.py"])
+def test_studies_say_what_they_need(name):
+    with pytest.raises(SystemExit, match="README says where to get the trace"):
+        runpy.run_path(str(PUBLISHED.with_name(name)))["main"]([])
+
+
+def test_simulated_hit_rates_are_near_the_walked_ones():
+    rows = list(csv.DictReader(PUBLISHED.with_name("simulated.csv").open()))
+    assert len(rows) == 20
+    for row in rows:
+        error = float(row["simulated_of_prompts"]) - float(row["walked_of_prompts"])
+        assert abs(error) < (0.006 if row["policy"] == "lru" else 0.02)

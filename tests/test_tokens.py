@@ -9,7 +9,7 @@ import pytest
 from llm_program import USD, Study, Talk
 from pydantic import ValidationError
 
-from simulator import cli
+from simulator.cli.output import print_blocks
 from simulator.errors import InputError, UsageError
 from simulator.model.files import loads
 from simulator.model.objective import Objective, parse_metric
@@ -330,7 +330,7 @@ def test_what_is_no_objective_of_tokens(text, said):
 
 def test_the_tables_are_80_columns_wide(results, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    cli._print(run_tables(results))
+    print_blocks(run_tables(results))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)

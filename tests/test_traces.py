@@ -177,6 +177,9 @@ def row(**changes):
         ("mooncake", row(output_length=True), "1:39: got True, expected a whole number of tokens >= 0"),
         ("mooncake", row(timestamp="now"), "1:2: got 'now', expected a time in ms >= 0"),
         ("mooncake", row(hash_ids=[1, -2]), "1:59: got [1, -2], expected a list of whole numbers >= 0"),
+        ("mooncake", row(hash_ids={"1": 2}), "1:59: got {'1': 2}, expected a list of whole numbers >= 0"),
+        ("mooncake", row(hash_ids=[1]), "1:59: got 1 for 600 tokens, expected 2: one for each block of 512"),
+        ("mooncake", row(input_length=512), "1:59: got 2 for 512 tokens, expected 1: one for each block of 512"),
         ("mooncake", row() + b"\n" + row(hash_ids=None), "2:59: expected hash_ids in all rows or in none"),
         (
             "mooncake",
@@ -217,6 +220,7 @@ from pathlib import Path
 from simulator.program.arrivals import Replay
 from simulator.streams import Stream, Streams
 from simulator.traces.column import TraceColumn, TraceTimes
+from simulator.traces.prefixes import TracePrefixes
 from simulator.traces.trace import open_trace
 import numpy as np
 
@@ -229,6 +233,8 @@ def use(path):
     arrivals = sum(len(gaps) for gaps in Replay(times).gaps(Streams(1), "w"))
     stream = Stream(Streams(1), "s", TraceColumn("input", 1.0, times))
     total = sum(stream.block(first, 4096).sum() for first in range(0, trace.rows, 4096))
+    prefixes = TracePrefixes(times, 512)
+    assert sum(len(prefixes.of(n)) for n in range(trace.rows)) == trace.rows * prefixes.most == trace.block_ids
     return arrivals, stream.distribution.mean, total
 
 small = use(sys.argv[1]), peak()
@@ -244,7 +250,7 @@ def test_memory_does_not_grow_with_the_trace(tmp_path):
     for rows in sizes:
         with (tmp_path / f"{rows}.jsonl").open("w") as stream:
             for n, (tokens, ids) in enumerate(
-                zip(random.integers(0, 9000, rows), random.integers(0, 10**6, (rows, 15)), strict=True)
+                zip(random.integers(7169, 7681, rows), random.integers(0, 10**6, (rows, 15)), strict=True)
             ):
                 item = {"timestamp": n, "input_length": int(tokens), "output_length": 1, "hash_ids": ids.tolist()}
                 stream.write(json.dumps(item) + "\n")

@@ -2,7 +2,8 @@
 
     python experiments/context-reuse/study.py synthetic_trace.jsonl conversation_trace.jsonl
 
-prints the hit rate of each trace by capacity and eviction policy, writes results.csv, and draws hit-rates.png.
+prints the hit rate of each trace by capacity and eviction policy, and beside it what the simulated serving engine finds
+that answers one prompt at a time; writes results.csv and simulated.csv, and draws hit-rates.png.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import csv
 import sys
 from pathlib import Path
 
+import simulator as sim
 from simulator.analytic.prefix_caches import PrefixHits, prefix_hits
+from simulator.records import INFERENCE_FIELDS
 from simulator.traces.trace import Trace, open_trace
 
 HERE = Path(__file__).parent
@@ -20,6 +23,14 @@ CAPACITIES = [
     10**4, 10**5, 3 * 10**5, 10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6, 5 * 10**6, 8 * 10**6, 10**7, 2 * 10**7,
     5 * 10**7, 10**8, 5 * 10**8, 10**9,
 ]  # fmt: skip
+
+SIMULATED = [10**6, 3 * 10**6, 5 * 10**6, 10**7, 5 * 10**7]
+SIMULATED_POLICIES = ("lru", "lfu")
+ONE_AT_A_TIME = (
+    "llms.assistant.gpus=1", "llms.assistant.max_sequences=1",
+    "llms.assistant.step_time={overhead: 1 us, weights: 0 s, token: 0 s}",
+)  # fmt: skip
+DURATION = 7200.0
 
 
 def published() -> dict[int, float]:
@@ -41,6 +52,31 @@ def show(name: str, found: dict[str, list[PrefixHits]]) -> None:
     for index, capacity in enumerate(CAPACITIES):
         rates = "  ".join(f"{found[policy][index].rate:6.4f}" for policy in POLICIES)
         print(f"{capacity:15,}  {rates}  {known.get(capacity, '')}".rstrip())
+
+
+def simulated(trace: Trace, capacity: int, policy: str) -> float:
+    """Share of the prompts' tokens that an engine with blocks of 16 tokens finds, where no prompt overlaps another."""
+    changes = f"llms.assistant.kv_tokens={capacity}", f"llms.assistant.eviction={policy}"
+    replay = f"workloads.users.replay={trace.source}"
+    system = sim.load(HERE / "serving.yaml", [*ONE_AT_A_TIME, *changes, replay])
+    (last,) = sim.simulate(sim.lower(system), DURATION, 1).inference[-1]
+    tokens = dict(zip(INFERENCE_FIELDS, last.tolist(), strict=True))
+    return float(tokens["cached_tokens"] / tokens["prompt_tokens"])
+
+
+def simulate(traces: dict[str, Trace], results: dict[str, dict[str, list[PrefixHits]]]) -> None:
+    """Print simulated hit rates beside walked ones, and write them into simulated.csv."""
+    with (HERE / "simulated.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["trace", "policy", "capacity_tokens", "walked_of_prompts", "simulated_of_prompts"])
+        print(f"\n{'of all tokens':>24}  policy  walked  simulated")
+        for name, trace in traces.items():
+            for policy in SIMULATED_POLICIES:
+                walked = {each.capacity: each.rate_of_prompts for each in results[name][policy]}
+                for capacity in SIMULATED:
+                    rates = f"{walked[capacity]:.4f}", f"{simulated(trace, capacity, policy):.4f}"
+                    print(f"{name:>12} {capacity:11,}  {policy:>6}  {rates[0]}     {rates[1]}", flush=True)
+                    rows.writerow([name, policy, capacity, *rates])
 
 
 def write(results: dict[str, dict[str, list[PrefixHits]]]) -> None:
@@ -83,12 +119,13 @@ def draw(results: dict[str, dict[str, list[PrefixHits]]]) -> None:
 def main(paths: list[str]) -> None:
     if not paths:
         raise SystemExit(f"{__doc__}\nThe README says where to get the traces.")
-    results = {}
-    for path in map(Path, paths):
-        name = path.name.partition(".")[0].removesuffix("_trace")
-        results[name] = curves(open_trace(path, "mooncake"))
-        show(name, results[name])
+    absolute = [Path(path).absolute() for path in paths]
+    traces = {path.name.partition(".")[0].removesuffix("_trace"): open_trace(path, "mooncake") for path in absolute}
+    results = {name: curves(trace) for name, trace in traces.items()}
+    for name, found in results.items():
+        show(name, found)
     write(results)
+    simulate(traces, results)
     draw(results)
 
 

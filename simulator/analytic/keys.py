@@ -13,6 +13,7 @@ from simulator.hashing import buckets_of
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER
 from simulator.program.program import Program
+from simulator.traces.prefixes import PrefixNumbers
 
 Floats = NDArray[np.float64]
 
@@ -91,14 +92,14 @@ def _drawn_from(keys: Keys) -> Distribution:
 
 
 def _probabilities(distribution: Distribution) -> Floats:
-    if isinstance(distribution, (Zipf, Discrete)):
+    if isinstance(distribution, (Zipf, Discrete, PrefixNumbers)):
         return distribution.probabilities()
     if isinstance(distribution, Constant):
         only = np.zeros(int(distribution.value) + 1)
         only[-1] = 1.0
         return only
     kind = type(distribution).__name__
-    raise ValueError(f"keys or choices drawn from {kind}, expected Zipf, Discrete or Constant")
+    raise ValueError(f"keys or choices drawn from {kind}, expected Zipf, Discrete, PrefixNumbers or Constant")
 
 
 def keys_of(program: Program) -> dict[int, Keys]:

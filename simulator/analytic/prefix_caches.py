@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
 
+from simulator.traces.column import TraceTimes
+from simulator.traces.formats import BLOCK_TOKENS
 from simulator.traces.trace import Trace
 
-BLOCK_TOKENS = 512
-"""Tokens a block, in Mooncake's traces."""
 ROWS = 4096
+MOST_ROWS = 1 << 14  # so that memory does not grow with the trace
 
 Policy = Literal["lru", "lfu", "fifo"]
 Request = tuple[list[int], int]
@@ -47,9 +49,9 @@ class PrefixHits:
 
 
 def prefix_hits(
-    trace: Trace, capacities: Iterable[int], policy: Policy = "lru", block_tokens: int = BLOCK_TOKENS
+    trace: Trace, capacities: Iterable[int], policy: Policy = "lru", rows: int | None = None
 ) -> list[PrefixHits]:
-    """Hits of a trace with pools of so many tokens (rounded down to whole blocks), one after the other.
+    """Hits of a trace, or its first `rows` requests, with pools of so many tokens (rounded down to whole blocks).
 
     LFU evicts the block touched least often since it came in, of those the one touched least recently. Raises
     ValueError for a negative capacity, and TraceError for a trace without block ids.
@@ -57,26 +59,37 @@ def prefix_hits(
     wanted = list(capacities)
     if any(capacity < 0 for capacity in wanted):
         raise ValueError(f"capacities must be at least 0 tokens, got {min(wanted):g}")
-    return [_walk(trace, capacity, POOLS[policy](capacity // block_tokens), block_tokens) for capacity in wanted]
+    return [_walk(trace, capacity, POOLS[policy](capacity // BLOCK_TOKENS), rows or trace.rows) for capacity in wanted]
 
 
-def _walk(trace: Trace, capacity: int, pool: Pool, block_tokens: int) -> PrefixHits:
+@lru_cache(maxsize=64)
+def most_found(times: TraceTimes) -> float:
+    """Mean tokens of a prompt that are hits where nothing is ever evicted, of the first 16,384 at most.
+
+    Raises TraceError for a trace without block ids.
+    """
+    rows = min(times.rows, MOST_ROWS)
+    (found,) = prefix_hits(times.trace, [(times.trace.block_ids or 0) * BLOCK_TOKENS], "fifo", rows)
+    return found.hit_tokens / rows
+
+
+def _walk(trace: Trace, capacity: int, pool: Pool, rows: int) -> PrefixHits:
     hit = whole = prompts = 0
-    for blocks, tokens in _requests(trace):
-        shareable = tokens // block_tokens
+    for blocks, tokens in _requests(trace, rows):
+        shareable = tokens // BLOCK_TOKENS
         hits = next((place for place, block in enumerate(blocks) if block not in pool), len(blocks))
         hit += min(hits, shareable)
         whole += shareable
         prompts += tokens
         for block in blocks:
             pool.touch(block)
-    return PrefixHits(capacity, hit * block_tokens, whole * block_tokens, prompts)
+    return PrefixHits(capacity, hit * BLOCK_TOKENS, whole * BLOCK_TOKENS, prompts)
 
 
-def _requests(trace: Trace) -> Iterator[Request]:
-    """Block ids and prompt tokens of each request, read a few thousand at a time."""
-    for first in range(0, trace.rows, ROWS):
-        tokens = trace.column("input", first, ROWS)
+def _requests(trace: Trace, rows: int) -> Iterator[Request]:
+    """Block ids and prompt tokens of the first requests, read a few thousand at a time."""
+    for first in range(0, rows, ROWS):
+        tokens = trace.column("input", first, min(ROWS, rows - first))
         offsets = trace.column("offsets", first, len(tokens) + 1)
         blocks = trace.column("blocks", int(offsets[0]), int(offsets[-1] - offsets[0])).tolist()
         bounds = np.subtract(offsets, offsets[0]).tolist()

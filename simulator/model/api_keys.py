@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simulator.distributions import Constant, Discrete
 from simulator.model.part import Factor, Part, PositiveRate
@@ -54,6 +54,26 @@ class ApiKey(KeyLimit):
     """How many of these requests have it, relative to the other keys that they may have."""
     backends: dict[str, KeyLimit] = Field(default_factory=dict)
     """What it may use of one of the back ends, by name; what is over that goes on as where the back end fails."""
+
+
+class TokenLimit(Part):
+    """How many requests and tokens each of many customers may use; what is over fails, as with HTTP 429.
+
+    They are too many to be named, as `keys` are, and have no accounts in the results.
+    """
+
+    key: str
+    """Name of one of the model's `keys` that tells them apart."""
+    requests: PositiveRate | None = None
+    """Requests of each key, such as `60 RPM`."""
+    tokens: PositiveRate | None = None
+    """Tokens of prompts and answers of each key, such as `100k TPM`."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Self:
+        if self.requests is None and self.tokens is None:
+            raise ValueError("got neither requests nor tokens, expected one of them or both")
+        return self
 
 
 def keys_of_workload(keys: dict[str, ApiKey], workload: str) -> list[str]:

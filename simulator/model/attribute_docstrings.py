@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
+from functools import cache
 from itertools import pairwise
 
 
+@cache
 def attribute_docstrings(kind: type) -> dict[str, str]:
     """The text under each annotated attribute of a class and those that it inherits; none where there is no source."""
     found: dict[str, str] = {}
     for each in reversed(kind.__mro__):
-        found |= _own(each)
+        definition = _definitions(each.__module__).get(each.__name__)
+        if definition is not None:
+            found |= _texts(definition)
     return found
 
 
-def _own(kind: type) -> dict[str, str]:
+@cache
+def _definitions(module: str) -> dict[str, ast.ClassDef]:
+    """A module's classes by their names."""
     try:
-        source = textwrap.dedent(inspect.getsource(kind))
-    except (OSError, TypeError):
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (KeyError, OSError, TypeError):  # a module that is built in, or made without a file
         return {}
-    (definition,) = ast.parse(source).body
-    if not isinstance(definition, ast.ClassDef):
-        return {}
+    return {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+
+
+def _texts(definition: ast.ClassDef) -> dict[str, str]:
     return {
         attribute.target.id: inspect.cleandoc(text.value.value)
         for attribute, text in pairwise(definition.body)

@@ -25,12 +25,13 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 from simulator.distributions import Constant
-from simulator.model.api_keys import ApiKey, ApiKeys, limit_bucket, take_prompt, take_requests
+from simulator.model.api_keys import ApiKey, ApiKeys, TokenLimit, limit_bucket, take_prompt, take_requests
 from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Bulkhead, Guard, Watch
 from simulator.model.memory import ServiceMemory
-from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, PositiveRate, Share
+from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, Share
 from simulator.model.prompt import (
+    AFFINITY_TOKENS,
     BACKEND_METERS,
     GATEWAY_METERS,
     WRONG_METER,
@@ -41,7 +42,6 @@ from simulator.model.prompt import (
 )
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
-from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
     Acquire,
@@ -70,26 +70,6 @@ class Backend(Guard):
 
     weight: Factor = 1.0
     """Its share of the prompts, relative to the others, for `routing: weighted`."""
-
-
-class TokenLimit(Part):
-    """How many requests and tokens each of many customers may use; what is over fails, as with HTTP 429.
-
-    They are too many to be named, as `keys` are, and have no accounts in the results.
-    """
-
-    key: str
-    """Name of one of the model's `keys` that tells them apart."""
-    requests: PositiveRate | None = None
-    """Requests of each key, such as `60 RPM`."""
-    tokens: PositiveRate | None = None
-    """Tokens of prompts and answers of each key, such as `100k TPM`."""
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.requests is None and self.tokens is None:
-            raise ValueError("got neither requests nor tokens, expected one of them or both")
-        return self
 
 
 class ResponseCache(Part):
@@ -139,7 +119,10 @@ class Gateway(Part):
     """Names of LLMs, with how requests to them are guarded."""
     routing: Literal["weighted", "round_robin", "least_outstanding", "affinity", "fallback"] = "weighted"
     """Which back end a prompt goes to: by weight, in turn, to the one with the fewest prompts, always the same for a
-    conversation (or `key`), or the first, and the others in order where that fails."""
+    conversation (or `key`, or recorded prompts that begin alike), or the first, and the others in order where that
+    fails."""
+    affinity_tokens: Count = AFFINITY_TOKENS
+    """How many of their first tokens recorded prompts have to have in common for `affinity`, in whole blocks of 512."""
     fallback: list[str] = Field(default_factory=list)
     """Names of back ends that are asked in turn where the one that was chosen by weight or so fails."""
 
@@ -350,7 +333,7 @@ class GatewayEndpoint:
             return by_weight
 
         def switched() -> None:
-            register, done = self._register(builder, prompt, len(names)), builder.label()
+            register, done = self._register(site, prompt, len(names)), builder.label()
             targets = [builder.label() for _ in names]
             builder.emit(Switch(register, tuple(targets)))
             self._branches(site, prompt, names, targets, done)
@@ -358,15 +341,16 @@ class GatewayEndpoint:
 
         return switched
 
-    def _register(self, builder: Builder, prompt: Prompt, count: int) -> int:
+    def _register(self, site: Site, prompt: Prompt, count: int) -> int:
         """The register of the chosen back end's number."""
+        builder = site.builder
         if self.gateway.routing != "affinity":
             return builder.select(self.balancer)
-        register = builder.register()
-        if prompt.key == NO_REGISTER:
+        key, register = prompt.affinity(site, self.gateway.affinity_tokens), builder.register()
+        if key == NO_REGISTER:
             builder.emit(Clear(register))
         else:
-            builder.emit(HashInto(register, prompt.key, count))
+            builder.emit(HashInto(register, key, count))
         return register
 
     def _branches(self, site: Site, prompt: Prompt, names: list[str], targets: list[int], done: int) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from simulator.program.instructions import NO_REGISTER
+from simulator.program.instructions import NO_REGISTER, DrawInto
+from simulator.traces.formats import BLOCK_TOKENS
+from simulator.traces.prefixes import PrefixNumbers
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
@@ -23,6 +25,8 @@ KEY_METER = "key"
 BACKEND_METERS = ("asked", "fallbacks", "tries", "errors", "failures")
 """Before the name of a back end: prompts that were sent there, those of them after another one had failed; tries, those
 that failed by themselves, and those that failed or timed out."""
+AFFINITY_TOKENS = BLOCK_TOKENS
+"""Tokens at the beginning of a recorded prompt that choose where it goes, by default."""
 PREFILL = "prefill"
 """What the GPUs that only compute prompts are called, behind the name of their LLM."""
 
@@ -34,8 +38,9 @@ class Prompt:
     The first `shared` tokens are common to all prompts with the same `shared_key`; those behind them, up to the number
     in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
     tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
-    or that of a prompt that is asked again and again. It has come `through` the gateways of these names, which keep
-    accounts by API key.
+    or that of a prompt that is asked again and again. Of a recorded prompt whose blocks have ids, `prefix` is the
+    number of these in the Program; it takes the place of a key. It has come `through` the gateways of these names,
+    which keep accounts by API key.
     """
 
     input: int
@@ -51,6 +56,20 @@ class Prompt:
     conversation: int = NO_REGISTER
     streamed: bool = True
     through: tuple[str, ...] = ()
+    prefix: int | None = None
+
+    def affinity(self, site: Site, tokens: int) -> int:
+        """Emit what chooses where it always goes; the register with that, NO_REGISTER where nothing does.
+
+        That is its key, or of a recorded prompt what it begins with: as many whole blocks as `tokens` are in.
+        """
+        if self.prefix is None:
+            return self.key
+        builder, register = site.builder, site.builder.register()
+        prefixes = builder.prefixes[self.prefix]
+        numbers = PrefixNumbers(prefixes, -(-tokens // prefixes.tokens))
+        builder.emit(DrawInto(register, builder.draw(numbers, "affinity")))
+        return register
 
 
 class Endpoint(Protocol):

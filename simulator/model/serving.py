@@ -108,13 +108,16 @@ class Prefills:
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A served language model: its engines, those for prompts where they are apart, and its front end."""
+    """A served language model: its engines, those for prompts where they are apart, and its front end.
+
+    Where `affinity_tokens` are given, a prompt's key chooses the engine, or so many first tokens of a recorded one.
+    """
 
     name: str
     engines: Engines
     prefills: Prefills | None
     front_end: Distribution
-    affinity: bool
+    affinity_tokens: int | None
 
     @property
     def resource(self) -> str:
@@ -165,7 +168,7 @@ class Serving:
             usage_meters(site.builder, prompt, f"{self.resource}.{PREFILL}" if output is not None else self.resource),
             latency_meters(site) if prompt.streamed else None,
             prompt.key, prompt.kept, prompt.shared, prompt.shared_key, begun,
-            prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0,
+            prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0, prompt.prefix,
         )  # fmt: skip
 
     def _visit(self, site: Site, engines: Engines, instruction: Generate, prompt: Prompt) -> None:
@@ -174,10 +177,12 @@ class Serving:
     def _choose(self, site: Site, engines: Engines, prompt: Prompt) -> int:
         """The register of the chosen engine."""
         builder = site.builder
-        if self.affinity and prompt.key != NO_REGISTER and len(engines.stations) > 1:
-            register = builder.register()
-            builder.emit(HashInto(register, prompt.key, len(engines.stations)))
-            return register
+        if self.affinity_tokens is not None and len(engines.stations) > 1:
+            key = prompt.affinity(site, self.affinity_tokens)
+            if key != NO_REGISTER:
+                register = builder.register()
+                builder.emit(HashInto(register, key, len(engines.stations)))
+                return register
         return builder.select(engines.balancer)
 
     def _at(self, site: Site, engines: Engines, register: int, instruction: Generate) -> None:

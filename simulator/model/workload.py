@@ -125,7 +125,8 @@ class ReplaySpec(Part):
     """A trace or a CSV file, relative to the model's."""
     format: Literal["azure", "mooncake"] | None = None
     """Format of a trace; found out where it is left out. `azure` is CSV with the columns TIMESTAMP, ContextTokens and
-    GeneratedTokens, `mooncake` JSON lines with timestamp (ms), input_length and output_length; both may be gzipped."""
+    GeneratedTokens, `mooncake` JSON lines with timestamp (ms), input_length, output_length and where they are known
+    hash_ids, by which prompts share what they begin with (see `generate`); both may be gzipped."""
     digest: str | None = None
     """Digest of the trace, found out where it is left out; with another content, the model is refused."""
     column: str | None = None

@@ -32,6 +32,7 @@ from simulator.program.program import (
 )
 from simulator.program.stations import Station
 from simulator.traces.column import TraceColumn, TraceTimes
+from simulator.traces.prefixes import TracePrefixes
 
 MOST_INSTRUCTIONS = 200_000
 
@@ -61,6 +62,7 @@ class Builder:
         self.balancers: list[Balancer] = []
         self.workloads: list[Workload] = []
         self.scalers: list[Scaler] = []
+        self.prefixes: list[TracePrefixes] = []
         self.reasons = list(REASONS)
         self._labels: list[int] = []
         self._constants: dict[float, int] = {}
@@ -117,6 +119,12 @@ class Builder:
     def count(self, meter: int) -> None:
         """Emit the adding of one to a meter."""
         self.emit(Meter(meter, self.draw(Constant(1.0), "one")))
+
+    def prefix(self, prefixes: TracePrefixes) -> int:
+        """Number of some recorded prefixes, added where they are new."""
+        if prefixes not in self.prefixes:
+            self.prefixes.append(prefixes)
+        return self.prefixes.index(prefixes)
 
     @contextmanager
     def preceded(self) -> Iterator[list[Instruction]]:
@@ -305,6 +313,7 @@ class Builder:
             ),
             reasons=tuple(self.reasons),
             scalers=tuple(self.scalers),
+            prefixes=tuple(self.prefixes),
         )
 
     def _address(self, target: int) -> int:

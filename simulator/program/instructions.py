@@ -158,6 +158,8 @@ class Generate:
     The time up to the first token goes to `component`, that from then on to `generating`. Blocks of the first `shared`
     tokens of the prompt are the same for all with the same `shared_key`, those of the rest for all with the same key
     in `key_register`; without one nobody else has them, and with a `kept_register` nobody has those behind its tokens.
+    Where `prefix` is the number of recorded prefixes of the Program, the rest is the request's prompt in them, and
+    blocks of it are the same for all prompts that have been equal up to them; nobody has what is generated.
 
     Where it has `begun`, the prompt has been computed, and the first token generated, by another station.
 
@@ -182,6 +184,7 @@ class Generate:
     mean_prompt: float = 1.0
     mean_cached: float = 0.0
     mean_output: float = 1.0
+    prefix: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from simulator.distributions import Distribution
 from simulator.program.arrivals import Arrivals
 from simulator.program.instructions import NO_REGISTER, Instruction
 from simulator.program.stations import External, Station
+from simulator.traces.prefixes import TracePrefixes
 
 TIMEOUT, QUEUE_FULL, RATE_LIMITED, DEADLINE, DOES_NOT_FIT, WAITED_TOO_LONG, CIRCUIT_OPEN, REFUSED, NO_REPLICA = range(9)
 REASONS = (
@@ -142,6 +143,7 @@ class Program:
     workloads: tuple[Workload, ...]
     reasons: tuple[str, ...] = REASONS
     scalers: tuple[Scaler, ...] = ()
+    prefixes: tuple[TracePrefixes, ...] = ()
 
     @property
     def foreground(self) -> tuple[Workload, ...]:

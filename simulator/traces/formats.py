@@ -2,8 +2,8 @@
 
 `azure` is a CSV file with the columns TIMESTAMP (date and time), ContextTokens and GeneratedTokens
 (github.com/Azure/AzurePublicDataset). `mooncake` is one JSON object a line with timestamp (ms), input_length,
-output_length and, where they are known, hash_ids: one number for each block of 512 tokens of the prompt, equal where
-the prompts are equal up to the block's end (github.com/kvcache-ai/Mooncake).
+output_length and, where they are known, hash_ids: one number for each block of 512 tokens of the prompt, the last of
+which may be a part of one, equal where the prompts are equal up to the block's end (github.com/kvcache-ai/Mooncake).
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ Format = Literal["azure", "mooncake"]
 AZURE_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 MOONCAKE_COLUMNS = ("timestamp", "input_length", "output_length")
 GZIP = b"\x1f\x8b"
+BLOCK_TOKENS = 512
+"""Tokens of a prompt's block that has an id, in Mooncake's traces."""
 MOST_TOKENS = 10**15  # exact as a floating-point number
 LONGEST_SHOWN = 60
 STAMP = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?")
@@ -136,11 +138,12 @@ def _mooncake_rows(path: Path) -> Iterator[tuple[int, int, str, Row]]:
             if not line.strip():
                 continue
             item = _Object(path, number, line)
-            blocks = item.blocks()
+            prompt = item.tokens("input_length")
+            blocks = item.blocks(prompt)
             if with_blocks is not None and with_blocks != (blocks is not None):
                 raise ValueError(f"{item.place('hash_ids')}: expected hash_ids in all rows or in none")
             with_blocks = blocks is not None
-            row = Row(item.nanoseconds(), item.tokens("input_length"), item.tokens("output_length"), blocks)
+            row = Row(item.nanoseconds(), prompt, item.tokens("output_length"), blocks)
             yield number, item.column("timestamp"), f"{item.values['timestamp']!r} ms", row
 
 
@@ -184,13 +187,19 @@ class _Object:
             raise ValueError(f"{self.place(name)}: got {_short(value)}, expected a whole number of tokens >= 0")
         return value
 
-    def blocks(self) -> list[int] | None:
-        """Ids of the prompt's blocks; None where they are not given."""
+    def blocks(self, prompt: int) -> list[int] | None:
+        """Ids of the blocks of a prompt of so many tokens; None where they are not given."""
         value: list[int] | None = self.values.get("hash_ids")
         if value is not None and not (
             isinstance(value, list) and all(_is_whole(each) and each < 2**63 for each in value)
         ):
             raise ValueError(f"{self.place('hash_ids')}: got {_short(value)}, expected a list of whole numbers >= 0")
+        whole = -(-prompt // BLOCK_TOKENS)
+        if value is not None and len(value) != whole:
+            raise ValueError(
+                f"{self.place('hash_ids')}: got {len(value)} for {prompt} tokens, expected {whole}: one for each block "
+                f"of {BLOCK_TOKENS}"
+            )
         return value
 
 

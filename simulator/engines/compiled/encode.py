@@ -183,7 +183,7 @@ class Encoder:
 
     def generate(self, instruction: ops.Generate) -> Fields:
         """A sequence for an inference station."""
-        numbers = self.list(inference_tables.numbers_of(instruction))
+        numbers = self.list(inference_tables.numbers_of(instruction, self.program))
         return {
             "op": Op.GENERATE, "component": 2 * instruction.component, "list": numbers, **self.place(instruction.place)
         }  # fmt: skip

@@ -51,6 +51,7 @@ def _run(memory: Memory, budget: int) -> None:
         Status.CHECK: lambda: None,
         Status.NEED_DRAW: memory.more_draws,
         Status.NEED_GAPS: memory.more_gaps,
+        Status.NEED_PREFIX: memory.give_prefix,
         Status.GROW_TOKENS: memory.more_tokens,
         Status.GROW_SCOPES: memory.more_scopes,
         Status.GROW_HOLDS: memory.more_holds,

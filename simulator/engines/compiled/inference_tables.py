@@ -12,6 +12,7 @@ from simulator.engines.compiled import layout
 from simulator.engines.compiled.layout import NONE, as_signed
 from simulator.hashing import prompt_key
 from simulator.program.instructions import Generate
+from simulator.program.program import Program
 from simulator.program.stations import MOST_USES, Eviction, Inference
 from simulator.program.step_time import StepTime
 
@@ -37,12 +38,17 @@ def record(spec: Inference, capacity: float, first_coefficient: int) -> Fields:
     }  # fmt: skip
 
 
-def numbers_of(instruction: Generate) -> tuple[int, ...]:
+def numbers_of(instruction: Generate, program: Program) -> tuple[int, ...]:
     """What an instruction says, in the order in which `stations.sequences` reads it."""
+    prefix = (NONE, 1, 0)
+    if instruction.prefix is not None:
+        prefixes = program.prefixes[instruction.prefix]
+        prefix = instruction.prefix, prefixes.tokens, prefixes.salt(instruction.shared, instruction.shared_key)
     return (
         2 * instruction.generating, instruction.prompt_register, instruction.output_register, instruction.usage,
         NONE if instruction.latency is None else instruction.latency, instruction.key_register, instruction.shared,
         as_signed(prompt_key(2 * instruction.shared_key)), int(instruction.begun), instruction.kept_register,
+        *prefix,
     )  # fmt: skip
 
 

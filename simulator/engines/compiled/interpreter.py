@@ -37,6 +37,7 @@ from simulator.engines.compiled.stations import (
     inference,
     keyed_locks,
     pool,
+    sequences,
     servers,
     sharing,
     store,
@@ -78,7 +79,7 @@ SERVERS, SHARING, POOL = int(Kind.SERVERS), int(Kind.SHARING), int(Kind.POOL)
 BATCH, BREAKER = int(Kind.BATCH), int(Kind.BREAKER)
 NEED_DRAW, GROW_TOKENS, GROW_HOLDS = int(Status.NEED_DRAW), int(Status.GROW_TOKENS), int(Status.GROW_HOLDS)
 GROW_SCOPES, GROW_KEYS, GROW_ENTRIES = int(Status.GROW_SCOPES), int(Status.GROW_KEYS), int(Status.GROW_ENTRIES)
-GROW_LOCKS, GROW_NODES = int(Status.GROW_LOCKS), int(Status.GROW_NODES)
+GROW_LOCKS, GROW_NODES, NEED_PREFIX = int(Status.GROW_LOCKS), int(Status.GROW_NODES), int(Status.NEED_PREFIX)
 
 
 @inlined
@@ -170,6 +171,8 @@ def _generate(w: Record, t: Record, token: int, instruction: Record) -> int:
     station = _place(w, t, instruction)
     if not inference.can_submit(w, station, token, instruction.list):
         return GROW_NODES
+    if sequences.lacks_prefix(w, token, t.number, instruction.list):
+        return NEED_PREFIX
     t.pc += 1
     level = workload_at(w.workloads, t.workload).level
     entered = inference.submit(w, station, token, instruction.component, level, instruction.list)

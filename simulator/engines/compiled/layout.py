@@ -27,6 +27,7 @@ class Status(IntEnum):
     CHECK = auto()  # a while has passed: time for Python to look for a Ctrl-C
     NEED_DRAW = auto()
     NEED_GAPS = auto()
+    NEED_PREFIX = auto()
     GROW_TOKENS = auto()
     GROW_SCOPES = auto()
     GROW_HOLDS = auto()
@@ -136,6 +137,8 @@ WORLD = np.dtype(
         ("locks", "i8"), ("free_lock", "i8"),  # of keyed locks, which share the table of keys
         # Inference stations, the sequences of all tokens, and the nodes of their lists of blocks.
         ("inference", "i8"), ("sequences", "i8"), ("nodes", "i8"), ("free_node", "i8"), ("free_nodes", "i8"),
+        # Ids of recorded prompts' blocks, `prefix_size` for each token; the token that has just been given its own.
+        ("prefixes", "i8"), ("prefix_size", "i8"), ("prefixed", "i8"), ("prefix_count", "i8"),
         # Samples.
         ("station_count", "i8"), ("workload_count", "i8"), ("sampled", "i8"), ("ticks_left", "i8"),
         ("sample_times", "i8"), ("station_samples", "i8"), ("workload_samples", "i8"), ("inference_samples", "i8"),
@@ -328,6 +331,7 @@ SEQUENCE = np.dtype(
         ("step", "i4"),  # place among those in the step
         ("held", "i4"), ("last_node", "i4"), ("keyed", "i4"), ("runs", "i4"), ("admitted", "i4"),
         ("own_key", "i8"), ("keeps", "i8"), ("started", "f8"), ("last", "f8"),
+        ("ids", "i8"),  # where those of a recorded prompt start among the prefixes; NONE: it has none
     ],
     align=True,
 )  # fmt: skip

@@ -167,7 +167,8 @@ class Memory:
             self._set(name, getattr(tables, name))
         w["running"] = w["thinking"] = w["full"] = NONE
         w["free_token"] = w["free_scope"] = w["free_hold"] = w["free_entry"] = w["free_lock"] = NONE
-        w["free_node"] = NONE
+        w["free_node"] = w["prefixed"] = NONE
+        w["prefix_size"] = max((prefixes.most for prefixes in program.prefixes), default=0)
         w["frame_size"] = max((spec.frame_size for spec in program.workloads), default=1)
         w["times_size"] = max((2 * len(spec.components) + len(spec.meters) for spec in program.workloads), default=0)
         w["first_user"] = 1 + len(program.workloads)
@@ -205,6 +206,7 @@ class Memory:
         self._set("frames", _grown(self.arrays.get("frames"), count * int(w["frame_size"]), np.int64))
         self._set("times", _grown(self.arrays.get("times"), count * int(w["times_size"]) + 1, np.float64))
         self._set("sequences", _grown(self.arrays.get("sequences"), count if self.inference else 1, layout.SEQUENCE))
+        self._set("prefixes", _grown(self.arrays.get("prefixes"), count * int(w["prefix_size"]) + 1, np.int64))
         _chain(self.arrays["tokens"], "free", before, int(w["free_token"]))
         w["free_token"] = before
         w["free_tokens"] += count - before
@@ -371,6 +373,14 @@ class Memory:
     def more_gaps(self) -> None:
         """The next gaps of the workload that asked for them."""
         self._load_gaps(int(self.w["asked"]))
+
+    def give_prefix(self) -> None:
+        """Give a token the ids of its prompt's blocks."""
+        w = self.w
+        token, number, prefix = int(w["asked"]), int(w["asked_number"]), int(w["asked_draw"])
+        ids, first = self.program.prefixes[prefix].of(number), token * int(w["prefix_size"])
+        self.arrays["prefixes"][first : first + len(ids)] = ids
+        w["prefixed"], w["prefix_count"] = token, len(ids)
 
     def _load_gaps(self, workload: int) -> None:
         source = self.gaps[workload]

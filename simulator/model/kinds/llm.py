@@ -9,8 +9,9 @@ engine forms a new batch for every step (continuous batching, see `simulator.pro
 
 A `generate` step has a prompt answered. Its `system` text is the same in all prompts of the step, `input` is new in
 each, or in a conversation the question, before which goes what has been said (`context`), and `retrieved` text is added
-to it. What results say of a request then: the time to its first token, the time per token after that, tokens and, where
-they are paid for, what they cost.
+to it. Prompts of a trace (`input: {trace: input}`) with prefix hashes have in common what these say. What results say
+of a request then: the time to its first token, the time per token after that, tokens and, where they are paid for, what
+they cost.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from zlib import crc32
 
 from pydantic import model_validator
 
+from simulator.analytic.prefix_caches import most_found
 from simulator.model.context import RESEND, Context
 from simulator.model.conversation import Talk
 from simulator.model.distribution import CountDistribution, DurationDistribution
@@ -32,7 +34,7 @@ from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kept_precision, kv_tokens, step_time
 from simulator.model.memory import ServiceMemory
 from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
-from simulator.model.prompt import PREFILL, Endpoint, Prompt
+from simulator.model.prompt import AFFINITY_TOKENS, PREFILL, Endpoint, Prompt
 from simulator.model.provider import Provider
 from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
@@ -43,6 +45,9 @@ from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Policy
 from simulator.program.stations import Eviction
 from simulator.program.step_time import StepTime
+from simulator.traces.column import TraceColumn
+from simulator.traces.formats import BLOCK_TOKENS
+from simulator.traces.prefixes import TracePrefixes
 
 if TYPE_CHECKING:
     from simulator.model.lowering import Lowering
@@ -108,7 +113,11 @@ class Llm(Resource):
     balancer: Policy = Policy.ROUND_ROBIN
     """How a replica is chosen."""
     affinity: bool = False
-    """Send a conversation, or a `key`, always to the same replica, which has its keys and values."""
+    """Send a conversation, a `key`, or recorded prompts that begin alike (`prefix_hashes`), always to the same replica,
+    which has its keys and values."""
+    affinity_tokens: Count = AFFINITY_TOKENS
+    """How many of their first tokens recorded prompts have to have in common for that, in whole blocks of 512. With no
+    more than all prompts begin with, they all go to one replica."""
     prefill: Prefill | None = None
     """Compute prompts on GPUs apart."""
     provider: Provider | None = None
@@ -235,7 +244,8 @@ class Llm(Resource):
                 builder, f"{resource}.{PREFILL}", spec, count, self.balancer, self.prefill.link, size
             )
         engines = Engines.lower(builder, resource, spec, self.gpus // self.tensor_parallel, self.balancer)
-        return Serving(name, engines, prefills, self.front_end.distribution(), self.affinity)
+        affinity = self.affinity_tokens if self.affinity else None
+        return Serving(name, engines, prefills, self.front_end.distribution(), affinity)
 
 
 class GenerateStep(StepPart):
@@ -256,6 +266,9 @@ class GenerateStep(StepPart):
     """Tokens that are looked up for a prompt and come before what is new in it; no later prompt has them again."""
     key: KeyUse | None = None
     """Outside of a conversation: prompts with the same key are the same text."""
+    prefix_hashes: bool = True
+    """Outside of a conversation, where `input` is of a trace with the ids of its prompts' blocks (`hash_ids`) and there
+    is neither `key` nor `retrieved`: prompts have in common what these say. Off, each prompt is a text of its own."""
     context: Context = RESEND
     """In a conversation: how much of what has been said goes into the prompt; `context: 4k` is short for its window."""
     streamed: bool = True
@@ -293,10 +306,26 @@ class GenerateStep(StepPart):
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
         tokens, mean = self._tokens(site, *self._drawn(site, self.input, "input"))
         output, mean_output = self._drawn(site, self.output, "output")
+        prefix, mean_found = self._prefix(site)
         return Prompt(
-            tokens, output, mean, mean_output, float(self.system), key, shared=self.system,
-            shared_key=self._shared_key(site), conversation=key, streamed=self.streamed,
+            tokens, output, mean, mean_output, self.system + mean_found, key, shared=self.system,
+            shared_key=self._shared_key(site), conversation=key, streamed=self.streamed, prefix=prefix,
         )  # fmt: skip
+
+    def _prefix(self, site: Site) -> tuple[int | None, float]:
+        """The number of the recorded prefixes of the prompts, and the mean tokens that one finds of those before it.
+
+        That is with room for all, which is the most that there is to be found.
+        """
+        assert self.input is not None
+        column = site.builder.bound(self.input.distribution())
+        wanted = self.prefix_hashes and self.key is None and self.retrieved is None
+        if not wanted or not isinstance(column, TraceColumn) or column.column != "input" or column.times is None:
+            return None, 0.0
+        tokens = int(BLOCK_TOKENS * column.each)
+        if column.times.trace.block_ids is None or tokens < 1:
+            return None, 0.0
+        return site.builder.prefix(TracePrefixes(column.times, tokens)), most_found(column.times) * column.each
 
     def _new(self, site: Site, talk: Talk) -> tuple[int, float]:
         """The register with what is new in the prompt of a turn, and its mean.

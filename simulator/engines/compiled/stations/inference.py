@@ -79,7 +79,7 @@ def submit(w: Record, station: int, token: int, component: int, level: int, gene
     if largest > n.capacity:
         return DOES_NOT_FIT
     n.largest = max(n.largest, largest)
-    sequences.begin(w, n, token_at(w.tokens, token), sequence_at(w.sequences, token), generate)
+    sequences.begin(w, n, token_at(w.tokens, token), sequence_at(w.sequences, token), token, generate)
     join_queue(w, s, station, token, level if n.priority else 0)
     if not n.serving:
         _step(w, s, n, station)

@@ -19,7 +19,7 @@ from simulator.engines.compiled.stations import blocks
 from simulator.engines.compiled.tokens import register
 
 # What the instruction says, see `inference_tables.numbers_of`.
-GENERATING, PROMPT, OUTPUT, USAGE, LATENCY, KEY, SHARED, SHARED_KEY, BEGUN, KEPT = range(10)
+GENERATING, PROMPT, OUTPUT, USAGE, LATENCY, KEY, SHARED, SHARED_KEY, BEGUN, KEPT, PREFIX, SPAN, SALT = range(13)
 NEVER = (1 << 31) - 1
 
 
@@ -36,7 +36,22 @@ def tokens_in(w: Record, t: Record, generate: int, which: int) -> int:
 
 
 @compiled
-def begin(w: Record, n: Record, t: Record, q: Record, generate: int) -> None:
+def lacks_prefix(w: Record, token: int, number: int, generate: int) -> bool:
+    """Whether the ids of a recorded prompt have to be given to a token first; then they have been asked for."""
+    prefix = integer_at(w.table, generate + PREFIX)
+    if prefix == NONE:
+        return False
+    if w.prefixed == token:
+        w.prefixed = NONE
+        return False
+    w.asked = token
+    w.asked_number = number
+    w.asked_draw = prefix
+    return True
+
+
+@compiled
+def begin(w: Record, n: Record, t: Record, q: Record, token: int, generate: int) -> None:
     """Begin a token's sequence, as its instruction says from place `generate` of the table on."""
     q.generate = generate
     q.prompt = tokens_in(w, t, generate, PROMPT)
@@ -47,11 +62,15 @@ def begin(w: Record, n: Record, t: Record, q: Record, generate: int) -> None:
     q.fills = NEVER
     q.step = q.last_node = NONE
     q.started = q.last = 0.0
-    key = says(w, q, KEY)
+    key, shared = says(w, q, KEY), says(w, q, SHARED)
     q.keeps = 0
+    q.ids = NONE
     if n.prefix_caching:
-        q.keeps = says(w, q, SHARED)
-        if key != NONE:
+        q.keeps = shared
+        if says(w, q, PREFIX) != NONE:
+            q.ids = token * w.prefix_size
+            q.keeps = max(shared, min(q.prompt, shared + w.prefix_count * says(w, q, SPAN)))
+        elif key != NONE:
             q.own_key = mixed(2 * register(w, t, key) + 1, 0)
             kept = says(w, q, KEPT)
             q.keeps = max(q.keeps, q.prompt + q.output if kept == NONE else register(w, t, kept))
@@ -71,8 +90,12 @@ def _has_key(n: Record, q: Record, block: int) -> bool:
 
 @compiled
 def _key(w: Record, n: Record, q: Record, block: int) -> int:
-    shared = (block + 1) * n.block <= says(w, q, SHARED)
-    return mixed(says(w, q, SHARED_KEY) if shared else q.own_key, block)
+    behind = (block + 1) * n.block - says(w, q, SHARED)
+    if behind <= 0:
+        return mixed(says(w, q, SHARED_KEY), block)
+    if q.ids == NONE:
+        return mixed(q.own_key, block)
+    return mixed(mixed(integer_at(w.prefixes, q.ids + (behind - 1) // says(w, q, SPAN)), says(w, q, SALT)), block)
 
 
 @compiled

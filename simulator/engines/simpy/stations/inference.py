@@ -8,61 +8,15 @@ from typing import TYPE_CHECKING
 from simulator.engines.simpy.stations.blocks import Blocks
 from simulator.engines.simpy.stations.pool import PoolStation
 from simulator.engines.simpy.stations.queue import Queue
+from simulator.engines.simpy.stations.sequence import Sequence
 from simulator.engines.simpy.stations.station import Station
 from simulator.engines.simpy.tokens import Token
-from simulator.hashing import block_key, prompt_key
-from simulator.program.instructions import NO_REGISTER, Generate
+from simulator.program.instructions import Generate
 from simulator.program.program import DOES_NOT_FIT
 from simulator.program.stations import Discipline, Eviction, Inference
 
 if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
-
-
-class Sequence:
-    """A prompt and the tokens that are generated after it.
-
-    `known` counts the tokens that there are, `computed` those of them whose keys and values are in `blocks`, `part`
-    what the step under way adds to that; the first `keyed` blocks have been offered under their keys. No other sequence
-    has what comes behind `kept` tokens.
-    """
-
-    __slots__ = (
-        "admitted", "blocks", "computed", "generated", "instruction", "kept", "keyed", "known", "last", "level",
-        "output", "own_key", "part", "prompt", "shared_key", "started", "token",
-    )  # fmt: skip
-
-    def __init__(self, token: Token, instruction: Generate, level: int) -> None:
-        frame = token.frame
-        self.token = token
-        self.instruction = instruction
-        self.level = level
-        self.prompt = max(frame[instruction.prompt_register], 1)
-        self.output = max(frame[instruction.output_register], 1)
-        self.generated = int(instruction.begun)
-        self.known = self.prompt + self.generated
-        self.computed = self.part = self.keyed = 0
-        self.blocks: list[int] = []
-        self.admitted = False
-        self.started = self.last = 0.0
-        self.shared_key = prompt_key(2 * instruction.shared_key)
-        key = instruction.key_register
-        self.own_key = None if key == NO_REGISTER else prompt_key(2 * frame[key] + 1)
-        kept = instruction.kept_register
-        self.kept = self.prompt + self.output if kept == NO_REGISTER else frame[kept]
-
-    @property
-    def generates(self) -> bool:
-        """Whether the next step brings another token, and not only a part of the prompt."""
-        return self.generated > 0 and self.known - self.computed == 1
-
-    def key(self, block: int, size: int) -> int | None:
-        """The key of a block of the sequence; None where no other sequence can have it."""
-        if (block + 1) * size <= self.instruction.shared:
-            return block_key(self.shared_key, block)
-        if self.own_key is None or (block + 1) * size > self.kept:
-            return None
-        return block_key(self.own_key, block)
 
 
 class InferenceStation(Station):
@@ -87,7 +41,7 @@ class InferenceStation(Station):
 
     def submit(self, token: Token, instruction: Generate, level: int) -> bool:
         """Queue for what the token's registers say; a sequence that has not room enough alone is turned away."""
-        sequence = Sequence(token, instruction, level if self.spec.priority else 0)
+        sequence = Sequence(token, instruction, level if self.spec.priority else 0, self.engine.program)
         now = self.account()
         self.arrivals += 1
         if self._blocks_for(sequence.prompt + sequence.output) > self.memory.capacity:
