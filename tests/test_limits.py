@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from simulator.model.files import loads
 from simulator.model.objective import Objective
 from simulator.results.limits import LARGE_SHARE
 from simulator.study.capacity import capacity
+from simulator.study.length import LONGEST_FILLING, automatic_duration
 
 SERVICES = "services: {web: {host: app, %soperations: {ask: [{generate: it, input: 90, output: 10}]}}}\n"
 
@@ -148,6 +150,17 @@ def test_a_run_too_short_for_the_burst_says_so():
     [warning] = [each for each in results.warnings if "limit of key k" in each]
     assert "is exceeded after 660 s only" in warning
     assert not [each for each in run(model(keys="k: {requests: 60 RPM}")).warnings if "limit of key k" in each]
+
+
+@pytest.mark.parametrize(("rate", "filling"), [("1000 RPM", 300.0), ("1100 RPM", 660.0), ("1190 RPM", 7140.0)])
+def test_runs_are_as_long_as_it_takes_to_see_a_limit_reject(rate, filling):
+    system = model(keys=f"k: {{requests: {rate}}}", workloads="{w: {rate: 20/s, operation: web.ask}}")
+    known = facts(sim.lower(system))
+    assert known.limits[0].filling == pytest.approx(filling)
+    fewest = automatic_duration(system, replace(known, limits=()))
+    assert fewest == 500.0  # of the requests
+    wanted = fewest if filling > LONGEST_FILLING else 4 * filling
+    assert automatic_duration(system, known) == pytest.approx(wanted)
 
 
 def test_where_everything_is_rejected_the_limit_is_why():
