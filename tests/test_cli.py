@@ -569,7 +569,7 @@ def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
     assert printed.code == 0
     for name in ("table.csv", "new/table.parquet"):
         outcome = tpsim(*VERBS["sweep"], "-o", name)
-        assert (outcome.code, outcome.out, outcome.err) == (0, "", "")
+        assert (outcome.code, outcome.out, outcome.err) == (0, f"2 points: {name}\n", "")
     assert (folder / "table.csv").read_text() == printed.out
     table = pd.read_csv(folder / "table.csv")
     pd.testing.assert_frame_equal(table, pd.read_parquet(folder / "new/table.parquet"), check_dtype=False)

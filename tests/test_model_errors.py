@@ -132,7 +132,7 @@ def test_all_problems_of_a_file_come_at_once_in_order_of_their_places():
         "did you mean 'store.query'?",
         "shop.yaml:20:24: services.web.operations.browse.1.miss.0.timeout: got 5, "
         "expected a duration with its unit, e.g. '5 ms'",
-        "shop.yaml:44:11: workloads.shoppers.rate: got '-1/s', expected a rate above 0, e.g. '200/s'",
+        "shop.yaml:44:11: workloads.shoppers.rate: got '-1/s', expected a rate above 0 and at most 1 G/s, e.g. '200/s'",
         "shop.yaml:47:5: objectives.0: got 'p99 = 200 ms', expected an objective such as 'p99 < 200 ms'",
     ]
 

@@ -244,7 +244,7 @@ def test_dumped_model_reads_like_one_that_a_planner_wrote():
     | st.sampled_from(
         ["1e5", ".5e3", "0o7", "~", "yes", "2026-01-01", "- a", "a: b", "#", " x ", "\x85", "é\u2028", "5."]
     ),
-    st.floats(1e-12, 1e12),
+    st.floats(1e-9, 1e12),
 )
 def test_any_text_and_any_duration_survive_the_round_trip(text, seconds):
     system = loads(SMALL)

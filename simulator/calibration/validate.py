@@ -152,7 +152,8 @@ def measurements_of(system: System, path: Path) -> Measurements:
     """The model's measurements section; raises InputError without one."""
     if system.measurements is None:
         message = (
-            "no measurements section: it says which column sets which field and which metric predicts which column"
+            "no measurements section: it says which column of a CSV sets which field and which is predicted, e.g. "
+            "measurements: {file: measured.csv, set: {cpus: hosts.app.cpu}, compare: {rps: throughput}}"
         )
         raise InputError([Problem(str(path), 0, 0, "measurements", message)])
     return system.measurements

@@ -70,6 +70,7 @@ def sweep(
     table = tidy(points)
     if output is not None:
         store.write_table(output, table)
+        print(f"{len(points)} points: {output}")
     elif as_json:
         from simulator.results.results import SCHEMA_VERSION, to_json
 

@@ -164,6 +164,26 @@ Rate = Annotated[
     PlainSerializer(_writer("rate")),
     _schema("rate", "a rate with its unit"),
 ]
+MOST_ARRIVALS = 1e9
+"""Requests a second: more than any system gets, and more than a second of which can be simulated in an hour."""
+
+
+def _is_arrival_rate(number: float) -> bool:
+    return 0.0 <= number <= MOST_ARRIVALS
+
+
+ArrivalRate = Annotated[
+    float,
+    BeforeValidator(_quantity("rate", "a rate of at least 0 and at most 1 G/s", _is_arrival_rate)),
+    PlainSerializer(_writer("rate")),
+    _schema("rate", "a rate of at most 1 G/s with its unit"),
+]
+PositiveArrivalRate = Annotated[
+    float,
+    BeforeValidator(_quantity("rate", "a rate above 0 and at most 1 G/s", lambda n: n > 0.0 and _is_arrival_rate(n))),
+    PlainSerializer(_writer("rate")),
+    _schema("rate", "a rate above 0 and at most 1 G/s with its unit"),
+]
 PositiveRate = Annotated[
     float,
     BeforeValidator(_quantity("rate", "a rate above 0", _above_zero)),

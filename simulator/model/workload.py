@@ -19,15 +19,15 @@ from simulator.model.guard import Guard
 from simulator.model.message import Messages
 from simulator.model.network import Location
 from simulator.model.part import (
+    ArrivalRate,
     Count,
     Duration,
     Either,
     Factor,
     Part,
+    PositiveArrivalRate,
     PositiveDuration,
-    PositiveRate,
     Priority,
-    Rate,
     Share,
     Users,
 )
@@ -43,7 +43,7 @@ SOURCES = ("rate", "bursty", "profile", "replay", "users")
 class BurstState(Part):
     """A state of a bursty load: Poisson arrivals at `rate` for an exponential time."""
 
-    rate: Rate
+    rate: ArrivalRate
     """Arrivals a second."""
     duration: PositiveDuration
     """Mean time in the state."""
@@ -54,7 +54,7 @@ class ProfilePoint(Part):
 
     at: Duration
     """Time since the start."""
-    rate: Rate
+    rate: ArrivalRate
     """Arrivals a second."""
 
 
@@ -177,7 +177,7 @@ class ReplaySpec(Part):
 class Workload(Guard, Messages):
     """A stream of requests. `timeout`, `retries`, `deadline` and all other protection are the client's."""
 
-    rate: PositiveRate | None = None
+    rate: PositiveArrivalRate | None = None
     """Mean arrivals a second."""
     arrivals: Literal["poisson", "constant", "gamma"] = "poisson"
     """How the arrivals of `rate` are spaced."""
