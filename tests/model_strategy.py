@@ -433,6 +433,22 @@ def brokers(draw, operations, host_specs):
     return without_nones({**spec, "write": draw(maybe(sizes)) if "disk" in host_specs[host] else None})
 
 
+api_keys = st.dictionaries(
+    st.sampled_from(["a", "b", "c"]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "team": st.sampled_from(["x", "y"]),
+            "share": st.sampled_from([1.0, 3.0]),
+            "requests": st.sampled_from(["0.5 /s", "0.0078125 /s"]),
+            "tokens": st.just("1.0 /s"),
+        },
+    ),
+    max_size=3,
+)
+"""Keys of a gateway by name."""
+
+
 @st.composite
 def gateways(draw, host_specs, names):
     """A gateway to some of the LLMs."""
@@ -454,8 +470,12 @@ def gateways(draw, host_specs, names):
         "concurrency_limit": bulkheads,
         "cache": response_caches,
         "limit": limit.map(lambda spec: {**spec, "tokens": "1.0 /s"}),
+        "keys": api_keys,
     }
-    return {**spec, **draw(st.fixed_dictionaries({}, optional=more))}
+    spec |= draw(st.fixed_dictionaries({}, optional=more))
+    if "a" in spec.get("keys", {}):
+        spec["keys"]["a"]["backends"] = {names[0]: {"requests": draw(st.sampled_from(["0.5 /s", "0.0625 /s"]))}}
+    return spec
 
 
 @st.composite
@@ -588,10 +608,11 @@ def step_of(draw, kind, around, depth=0):
                 "system": st.sampled_from([0, 5, 12]),
                 "retrieved": tokens,
                 "key": keys,
-                "context": contexts(around.later).map(without_nones_inside),
                 "streamed": st.booleans(),
                 "prefix_hashes": st.booleans(),
             }
+            if around.talks:
+                optional["context"] = contexts(around.later).map(without_nones_inside)
             lengths = {"input": draw(tokens | recorded_tokens), "output": draw(tokens)}
             lengths = {name: value for name, value in lengths.items() if not (around.talks and draw(st.booleans()))}
             return {
@@ -815,7 +836,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
     return draw(with_controls(model)) if controls and draw(st.booleans()) else model
 
 
-OF_MINUTES = ("requests_rate", "tokens_rate", "limit")
+OF_MINUTES = ("requests_rate", "tokens_rate", "limit", "keys")
 """Limits of language models, which let the requests of a minute through at once, however long anything takes."""
 
 

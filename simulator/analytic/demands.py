@@ -6,8 +6,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   `Fail` that the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing
   follows it. Gauges are as at time 0, but garbage collections come as often as they do on average.
 - All instances that autoscaling may start are there.
-- A balancer sends equal shares to its replicas, or shares like their weights; a switch goes all its ways alike;
-  where a key's hash chooses, the shares follow from the keys' popularity.
+- A balancer sends equal shares to its replicas, or shares like their weights; where a key chooses among stations or the
+  ways of a switch, the shares follow from the keys' popularity, and other switches go all their ways alike.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
   Only of hedged requests (a fork that needs one branch, whose later ones begin with a constant delay) a branch runs
@@ -30,7 +30,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
   A time to live counts where only open workloads look the store up. A lookup that is not counted misses.
-- Keyed locks saturate with the units of their most popular key, by the most skewed of the keys they are asked for.
+- Keyed locks, and limits of each of many clients, saturate with what their most popular key has, by the most skewed of
+  the keys they are asked for.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from numpy.typing import NDArray
 
 from simulator.analytic.hit_ratios import entries_of, settled_reading
 from simulator.analytic.keys import keys_of, popularity_of
+from simulator.analytic.limits import LimitFacts, limits
 from simulator.analytic.reading import (
     CodePath,
     Reading,
@@ -55,10 +57,7 @@ from simulator.analytic.reading import (
 )
 from simulator.program import instructions as ops
 from simulator.program.program import Program, Users, Workload
-from simulator.program.stations import (
-    KeyedLocks,
-    capacity_of,
-)
+from simulator.program.stations import Bucket, KeyedLocks, capacity_of
 
 Floats = NDArray[np.float64]
 
@@ -159,7 +158,8 @@ class Facts:
 
     `saturation_factor` is the multiple of all open workloads' rates at which the first resource, `saturated_resource`,
     saturates, and `saturation_throughput` (1/s) their requests together then; inf and None where nothing does,
-    or where there is no open workload.
+    or where there is no open workload. `limits` says of the resources that are limits which somebody has set what they
+    let through.
     """
 
     workloads: tuple[WorkloadFacts, ...]
@@ -168,6 +168,7 @@ class Facts:
     saturated_resource: str | None
     saturation_factor: float
     saturation_throughput: float
+    limits: tuple[LimitFacts, ...] = ()
 
     def saturation_of(self, resource: str) -> float | None:
         """The multiple of the open load that saturates a resource; None where none does, or for an unknown one."""
@@ -185,7 +186,7 @@ def facts(program: Program) -> Facts:
     resources = _Resources(program)
     loads = _offered_loads(program, reading)
     saturated, busiest = resources.most_loaded(loads)
-    factor = reciprocal(busiest)
+    factor, under = reciprocal(busiest), resources.under(loads)
     rates = math.fsum(rate for workload in program.foreground if (rate := offered_rate(workload)) is not None)
     return Facts(
         workloads=tuple(
@@ -193,10 +194,11 @@ def facts(program: Program) -> Facts:
             for workload, paths in zip(program.foreground, reading.workloads, strict=True)
         ),
         messages=tuple(_message_facts(number, reading) for number in program.streams),
-        resources=resources.under(loads),
+        resources=under,
         saturated_resource=saturated,
         saturation_factor=factor,
         saturation_throughput=factor * rates if 0 < factor < math.inf else factor,
+        limits=limits(program, {each.resource: each.demand_rate for each in under}, _most_popular(program)),
     )
 
 
@@ -292,7 +294,7 @@ class _Resources:
         self.groups = program.resources()
         self.names = list(self.groups)
         self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
-        for number, capacity in _locked_capacities(program).items():
+        for number, capacity in _capacities_of_keys(program).items():
             self.capacities[number] = capacity
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
         for number, members in enumerate(self.groups.values()):
@@ -349,17 +351,33 @@ class _Resources:
         )
 
 
-def _locked_capacities(program: Program) -> dict[int, float]:
-    """The units of keyed locks, by station, that are held when the most popular key's are all held."""
+def _capacities_of_keys(program: Program) -> dict[int, float]:
+    """What stations with something for every key can do when the most popular key's is used up.
+
+    The units of keyed locks that are held then, and the tokens a second of buckets.
+    """
+    found: dict[int, float] = {}
+    for number, share in _most_popular(program).items():
+        match program.stations[number]:
+            case KeyedLocks(capacity=capacity):
+                found[number] = capacity / share
+            case Bucket(rate=rate):
+                found[number] = rate / share
+    return found
+
+
+def _most_popular(program: Program) -> dict[int, float]:
+    """The share of the most popular key, by station that has something for every key."""
     most: dict[int, float] = {}
     for pc, keys in keys_of(program).items():
         instruction = program.instructions[pc]
-        if isinstance(instruction, ops.AcquireKey) and not fetches_once(program.instructions[pc + 1]):
-            share = float(popularity_of(keys).max())
-            for number in instruction.place.stations:
-                most[number] = max(most.get(number, 0.0), share)
-    return {
-        number: station.capacity / share
-        for number, share in most.items()
-        if isinstance(station := program.stations[number], KeyedLocks)
-    }
+        match instruction:
+            case ops.AcquireKey() if not fetches_once(program.instructions[pc + 1]):
+                stations = instruction.place.stations
+            case ops.TakeTokens() if instruction.key_register != ops.NO_REGISTER:
+                stations = instruction.place.stations
+            case _:
+                continue
+        for number in stations:
+            most[number] = max(most.get(number, 0.0), float(popularity_of(keys).max()))
+    return most

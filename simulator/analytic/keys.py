@@ -103,26 +103,25 @@ def _probabilities(distribution: Distribution) -> Floats:
 
 
 def keys_of(program: Program) -> dict[int, Keys]:
-    """The keys that each lookup and each asking for a keyed lock is for, by its instruction.
+    """The keys that each lookup and each asking for a keyed lock or for tokens of a key is for, by its instruction.
 
     They are what the code before it last put into the register.
     """
     found: dict[int, Keys] = {}
     for pc, (instruction, known) in enumerate(_registers(program)):
-        if isinstance(instruction, (ops.Lookup, ops.AcquireKey)):
+        if isinstance(instruction, (ops.Lookup, ops.AcquireKey, ops.TakeTokens)):
             found[pc] = known.get(instruction.key_register, Constant(0.0))
     return found
 
 
 def shards_of(program: Program) -> dict[int, Keys]:
-    """What chooses among the stations of an instruction's place, where keys do, by instruction."""
-    return {
-        pc: known[place.register]
-        for pc, (instruction, known) in enumerate(_registers(program))
-        if (place := getattr(instruction, "place", None)) is not None
-        and place.register != NO_REGISTER
-        and place.register in known
-    }
+    """What chooses among the stations of an instruction's place, or a switch's ways, where keys do, by instruction."""
+    found: dict[int, Keys] = {}
+    for pc, (instruction, known) in enumerate(_registers(program)):
+        place = instruction if isinstance(instruction, ops.Switch) else getattr(instruction, "place", None)
+        if place is not None and place.register != NO_REGISTER and place.register in known:
+            found[pc] = known[place.register]
+    return found
 
 
 def shares_of(shards: Keys, count: int) -> tuple[float, ...]:

@@ -309,8 +309,9 @@ class Reading:
         return Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
 
     def _switch(self, instruction: ops.Switch, pc: int) -> Step:
-        share = 1.0 / len(instruction.targets)
-        return Step(onward=tuple((target, share) for target in instruction.targets))
+        ways = len(instruction.targets)
+        shares = shares_of(self._shards[pc], ways) if pc in self._shards else (1.0 / ways,) * ways
+        return Step(onward=tuple(zip(instruction.targets, shares, strict=True)))
 
     def _jump(self, instruction: ops.Jump, pc: int) -> Step:
         return Step(onward=((instruction.target, 1.0),))

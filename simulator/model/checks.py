@@ -5,7 +5,6 @@ Works on plain data whose fields may be wrong in other ways, so that those are r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any
@@ -13,13 +12,11 @@ from typing import Any
 from simulator.model.host import Host
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS, Place, StepPart, verb_of
-from simulator.model.words import unknown
+from simulator.model.words import EXPECTED_NAME, NAME, unknown
 
 Finding = tuple[Place, str, Any]
 Calls = dict[str, list[tuple[Place, str]]]
 
-NAME = re.compile(r"[A-Za-z][\w-]*")
-EXPECTED_NAME = "expected a name of letters, digits, - and _ that starts with a letter"
 REQUIRED = ("hosts", "services", "workloads")
 
 MESSAGES = "messages."

@@ -17,27 +17,37 @@ fails, name them all in order with `routing: fallback`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
 from simulator.distributions import Constant
+from simulator.model.api_keys import ApiKey, ApiKeys, TokenLimit, limit_bucket, take_prompt, take_requests
 from simulator.model.distribution import DurationDistribution
-from simulator.model.guard import Bulkhead, Guard
+from simulator.model.guard import Bulkhead, Guard, Watch
 from simulator.model.memory import ServiceMemory
-from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, PositiveRate, Share
-from simulator.model.prompt import AFFINITY_TOKENS, WRONG_METER, Endpoint, Prompt, latency_meters
-from simulator.model.resource import Finding
+from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, Share
+from simulator.model.prompt import (
+    AFFINITY_TOKENS,
+    BACKEND_METERS,
+    GATEWAY_METERS,
+    WRONG_METER,
+    Endpoint,
+    Prompt,
+    count_up,
+    latency_meters,
+)
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
-from simulator.model.words import unknown
 from simulator.program.instructions import (
     NO_REGISTER,
     Acquire,
-    Calculate,
     Clear,
     EndScope,
+    Fail,
     HashInto,
     Jump,
     Meter,
@@ -45,17 +55,14 @@ from simulator.program.instructions import (
     Release,
     Scope,
     Switch,
-    TakeTokens,
 )
-from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Balancer, Policy
-from simulator.program.stations import Bucket, Eviction, Pool
+from simulator.program.stations import Eviction, Pool
 
 if TYPE_CHECKING:
     from simulator.model.lowering import Lowering
 
 UNLIMITED = float("inf")
-MINUTE = 60.0
 
 
 class Backend(Guard):
@@ -63,23 +70,6 @@ class Backend(Guard):
 
     weight: Factor = 1.0
     """Its share of the prompts, relative to the others, for `routing: weighted`."""
-
-
-class TokenLimit(Part):
-    """How many requests and tokens each key (of a team, a customer) may use; what is over fails, as with HTTP 429."""
-
-    key: str
-    """Name of one of the model's `keys` that tells them apart."""
-    requests: PositiveRate | None = None
-    """Requests of each key, such as `60 RPM`."""
-    tokens: PositiveRate | None = None
-    """Tokens of prompts and answers of each key, such as `100k TPM`."""
-
-    @model_validator(mode="after")
-    def _limits_something(self) -> Self:
-        if self.requests is None and self.tokens is None:
-            raise ValueError("got neither requests nor tokens, expected one of them or both")
-        return self
 
 
 class ResponseCache(Part):
@@ -120,7 +110,9 @@ class Gateway(Part):
     bytes_per_token: Amount = 4.5
     """Bytes of a token on the way, which use the NICs of hosts that have one."""
     limit: TokenLimit | None = None
-    """What each key may use."""
+    """What each of many customers may use."""
+    keys: dict[str, ApiKey] = Field(default_factory=dict)
+    """API keys by name, with their teams and their limits; results have an account of each."""
     cache: ResponseCache | None = None
     """Answers that are kept."""
     backends: dict[str, Backend] = Field(min_length=1)
@@ -139,6 +131,11 @@ class Gateway(Part):
         for name in self.fallback:
             if name not in self.backends:
                 raise ValueError(f"fallback: got {name!r}, expected one of the backends {', '.join(self.backends)}")
+        for key, spec in self.keys.items():
+            for name in spec.backends:
+                if name not in self.backends:
+                    known = ", ".join(self.backends)
+                    raise ValueError(f"keys.{key}.backends: got {name!r}, expected one of the backends {known}")
         if self.routing == "fallback" and self.fallback:
             raise ValueError(
                 "got a list of fallbacks with routing: fallback, expected none: it has all backends in order"
@@ -162,6 +159,7 @@ class Gateway(Part):
         return GatewayEndpoint(
             name, self, service.lower(lowering, name), pools, builder.balancer(Balancer(least, pools)),
             None if cache is None else Place((cache,)), self._buckets(lowering, resource),
+            ApiKeys.lower(builder, name, self.keys) if self.keys else None,
         )  # fmt: skip
 
     def _buckets(self, lowering: Lowering, resource: str) -> dict[str, Place]:
@@ -170,44 +168,10 @@ class Gateway(Part):
             return {}
         keys = max(lowering.keys.distribution(self.limit.key).count, 2)
         return {
-            what: Place((lowering.builder.station(Bucket(f"{resource}.{what}_limit", rate, rate * MINUTE, keys=keys)),))
+            what: Place((lowering.builder.station(limit_bucket(f"{resource}.customers.{what}_limit", rate, keys)),))
             for what, rate in (("requests", self.limit.requests), ("tokens", self.limit.tokens))
             if rate is not None
         }
-
-
-def gateway_problems(gateway: dict[Any, Any], document: dict[Any, Any]) -> Iterator[Finding]:
-    """What is wrong with a gateway as written in view of the rest of the model."""
-    llms, limit = document.get("llms"), gateway.get("limit")
-    asked: list[tuple[str, Any, tuple[str | int, ...], Any]] = [
-        ("host", document.get("hosts"), ("host",), gateway.get("host")),
-        *(("LLM", llms, ("backends", name), name) for name in _names(gateway.get("backends"))),
-    ]
-    if isinstance(limit, dict):
-        asked.append(("key", document.get("keys") or {}, ("limit", "key"), limit.get("key")))
-    for kind, names, place, name in asked:
-        if isinstance(name, str) and isinstance(names, dict) and name not in names:
-            yield ("gateway", *place), unknown(kind, name, names), name
-    for name in _names(gateway.get("backends")):
-        if gateway in _gateways_behind(name, llms):
-            yield ("gateway", "backends", name), f"{name!r} leads back to this gateway, expected another LLM", name
-
-
-def _names(mapping: Any) -> list[Any]:
-    return list(mapping) if isinstance(mapping, dict) else []
-
-
-def _gateways_behind(name: Any, llms: Any) -> list[Any]:
-    """The gateways that a prompt to an LLM may pass."""
-    found: list[Any] = []
-    waiting = [name]
-    while waiting:
-        spec = llms.get(waiting.pop()) if isinstance(llms, dict) else None
-        gateway = spec.get("gateway") if isinstance(spec, dict) else None
-        if isinstance(gateway, dict) and gateway not in found:
-            found.append(gateway)
-            waiting += _names(gateway.get("backends"))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +232,22 @@ class GatewayEndpoint:
     balancer: int
     cache: Place | None
     buckets: dict[str, Place]
+    keys: ApiKeys | None
 
     def generate(self, site: Site, prompt: Prompt) -> None:
         """A call of the gateway's one operation."""
+        came, served, _ = GATEWAY_METERS
+        self._count(site, came)
+        if self.keys is not None:
+            self.keys.count(site)
+            prompt = replace(prompt, through=(*prompt.through, self.name))
+        self._call(site, prompt)
+        self._count(site, served)
+
+    def _count(self, site: Site, what: str) -> None:
+        count_up(site.builder, f"llms.{self.name}.{what}")
+
+    def _call(self, site: Site, prompt: Prompt) -> None:
         lowering, steps = site.lowering, [Routing(self, prompt)]
         service = self.deployment.service.model_copy(update={"operations": {"generate": steps}})
         lowering.deployments[self.name] = replace(self.deployment, service=service)
@@ -281,19 +258,37 @@ class GatewayEndpoint:
         lowering.call(f"{self.name}.generate", site, request=request, response=response)
 
     def limit(self, site: Site, prompt: Prompt) -> None:
-        """Pass the limits of the prompt's key."""
-        if self.gateway.limit is None:
+        """Pass the limits of the prompt's API key, and of the customer, and count what does not."""
+        of_keys = self.keys is not None and self.keys.are_limited(site.lowering)
+        if self.gateway.limit is None and not of_keys:
             return
+        with self._limited(site):
+            if self.keys is not None and of_keys:
+                self.keys.limit(site, prompt)
+            if self.gateway.limit is not None:
+                self._limit_customer(site, prompt, self.gateway.limit)
+
+    @contextmanager
+    def _limited(self, site: Site) -> Iterator[None]:
+        """Count what the limits inside reject."""
+        builder, (_, _, limited) = site.builder, GATEWAY_METERS
+        rejected, passed = builder.label(), builder.label()
+        builder.emit(Scope(rejected))
+        yield
+        builder.emit(EndScope())
+        builder.emit(Jump(passed))
+        builder.mark(rejected)
+        self._count(site, limited)
+        builder.emit(Fail())
+        builder.mark(passed)
+
+    def _limit_customer(self, site: Site, prompt: Prompt, limit: TokenLimit) -> None:
         builder, component = site.builder, site.component("limit")
-        key = site.lowering.keys.register(self.gateway.limit.key)
+        key = site.lowering.keys.register(limit.key)
         if "requests" in self.buckets:
-            one = builder.draw(Constant(1.0), "request")
-            builder.emit(TakeTokens(self.buckets["requests"], component, one, key))
+            take_requests(builder, self.buckets["requests"], component, key)
         if "tokens" in self.buckets:
-            both, mean = builder.register(), prompt.mean_input + prompt.mean_output
-            builder.emit(Calculate(both, Do.ADD, prompt.input, prompt.output))
-            tokens = builder.times_register(Constant(1.0), both, mean, "tokens")
-            builder.emit(TakeTokens(self.buckets["tokens"], component, tokens, key))
+            take_prompt(builder, self.buckets["tokens"], component, prompt, key)
 
     def route(self, site: Site, prompt: Prompt) -> None:
         """Ask a back end, and others where it fails."""
@@ -306,8 +301,9 @@ class GatewayEndpoint:
 
     def _one_of(self, site: Site, prompt: Prompt, names: list[str], first: Callable[[], None] | None = None) -> None:
         """Ask one after the other until one answers."""
-        asks = [] if first is None else [first]
-        asks += [lambda name=name: self._ask(site, prompt, name) for name in names]  # type: ignore[misc]
+        others = list(names)
+        asks = [first] if first is not None else [partial(self._ask, site, prompt, others.pop(0))]
+        asks += [partial(self._ask, site, prompt, name, falls_back=True) for name in others]
         builder, done = site.builder, site.builder.label()
         for ask in asks[:-1]:
             handler = builder.label()
@@ -363,16 +359,24 @@ class GatewayEndpoint:
             self._ask(site, prompt, name)
             site.builder.emit(Jump(done))
 
-    def _ask(self, site: Site, prompt: Prompt, name: str) -> None:
-        """One back end, within its guard."""
+    def _ask(self, site: Site, prompt: Prompt, name: str, falls_back: bool = False) -> None:
+        """One back end, within its guard, and what is counted of it."""
         builder, number = site.builder, list(self.gateway.backends).index(name)
         endpoint: Endpoint = site.resource("llms", name)
         one = builder.draw(Constant(1.0), "request")
 
         def ask() -> None:
+            if self.keys is not None and self.keys.are_limited(site.lowering, name):
+                with self._limited(site):
+                    self.keys.limit(site, prompt, name)
             builder.emit(Acquire(Place((self.pools[number],)), site.component(name), one))
             endpoint.generate(site, prompt)
             builder.emit(Release())
 
+        asked, fallbacks, *watched = (f"llms.{self.name}.{meter} {name}" for meter in BACKEND_METERS)
+        count_up(builder, asked)
+        if falls_back:
+            count_up(builder, fallbacks)
+        tries, errors, failures = (builder.meters(meter) for meter in watched)
         with builder.within(name):
-            self.gateway.backends[name].guard(site, name, ask)
+            self.gateway.backends[name].guard(site, name, ask, Watch(tries, errors, failures))

@@ -11,8 +11,9 @@ the clients' libraries have; the clients of a workload have them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -62,6 +63,16 @@ class Caller(Protocol):
 
         The same for equal stations of one part.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Numbers of meters that count the tries of guarded calls, those that failed by themselves, and all that failed,
+    which are as many more as timed out."""
+
+    tries: int
+    errors: int
+    failures: int
 
 
 class RetryBudget(Part):
@@ -188,10 +199,10 @@ class Guard(Part):
     hedge: Hedge | None = None
     """Send a late request once more; `hedge: 30 ms` is short for `hedge: {after: 30 ms}`."""
 
-    def guard(self, caller: Caller, name: str, body: Callable[[], None]) -> None:
+    def guard(self, caller: Caller, name: str, body: Callable[[], None], watch: Watch | None = None) -> None:
         """Emit `body` inside a scope with the time-out, and the retries in its handler; `name` is the callee's."""
         builder = caller.builder
-        if self.timeout is None and self.retries is None:
+        if self.timeout is None and self.retries is None and watch is None:
             self._protected(caller, name, lambda: self._hedged(builder, name, body))
             return
         attempt, handler, done = builder.label(), builder.label(), builder.label()
@@ -202,11 +213,16 @@ class Guard(Part):
         with builder.repeating() if self.retries else nullcontext():
             builder.mark(attempt)
             timeout = None if self.timeout is None else builder.draw(Constant(self.timeout), "timeout")
+            if watch is not None:
+                builder.count(watch.tries)
             builder.emit(Scope(handler, timeout, TIMEOUT))
-            self._protected(caller, name, lambda: self._attempt(builder, lambda: self._hedged(builder, name, body)))
+            with _watched(builder, watch):
+                self._protected(caller, name, lambda: self._attempt(builder, lambda: self._hedged(builder, name, body)))
             builder.emit(EndScope())
             builder.emit(Jump(done))
             builder.mark(handler)
+            if watch is not None:
+                builder.count(watch.failures)
             if self.retries:
                 builder.emit(self._retry(caller, name, self.retries, register, attempt))
             else:
@@ -267,6 +283,23 @@ class Guard(Part):
         component = builder.component(f"{name}.backoff")
         place = _budget(caller, name, retries.budget) if retries.budget is not None else None
         return Retry(register, component, retries.delays(), retries.jitter, draw, attempt, place)
+
+
+@contextmanager
+def _watched(builder: Builder, watch: Watch | None) -> Iterator[None]:
+    """Count failures of the code emitted inside, among which a time-out from outside is not."""
+    if watch is None:
+        yield
+        return
+    failed, done = builder.label(), builder.label()
+    builder.emit(Scope(failed))
+    yield
+    builder.emit(EndScope())
+    builder.emit(Jump(done))
+    builder.mark(failed)
+    builder.count(watch.errors)
+    builder.emit(Fail())
+    builder.mark(done)
 
 
 def _budget(caller: Caller, name: str, budget: RetryBudget) -> Place:

@@ -26,7 +26,7 @@ class RequestKeys:
 
     def __init__(self, lowering: Lowering) -> None:
         self.lowering = lowering
-        self._of_request: dict[str, int] = {}
+        self._of_request: dict[str, tuple[int, Zipf | Discrete]] = {}
         self._picked: dict[str, int] = {}
 
     def distribution(self, name: str) -> Zipf | Discrete:
@@ -37,11 +37,13 @@ class RequestKeys:
 
     def register(self, name: str) -> int:
         """The register of the key of that name."""
-        if name in self._picked:
-            return self._picked[name]
+        return self._picked[name] if name in self._picked else self.drawn(name, self.distribution(name))
+
+    def drawn(self, name: str, distribution: Zipf | Discrete) -> int:
+        """The register of what is drawn under that name at the beginning of the request."""
         if name not in self._of_request:
-            self._of_request[name] = self.lowering.builder.register()
-        return self._of_request[name]
+            self._of_request[name] = self.lowering.builder.register(), distribution
+        return self._of_request[name][0]
 
     def pick(self, name: str) -> None:
         """Emit the drawing of another key of that name."""
@@ -66,8 +68,8 @@ class RequestKeys:
         self._of_request = {}
         with builder.preceded() as first:
             yield
-            for name, register in self._of_request.items():
-                draw = builder.draw(self.distribution(name), f"key {name}")
+            for name, (register, distribution) in self._of_request.items():
+                draw = builder.draw(distribution, f"key {name}")
                 first.append(DrawInto(register, draw))
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from simulator.model.api_keys import keys_of_workload
 from simulator.model.checks import Calls, Finding, all_steps, calls_of
+from simulator.model.kinds.llm import GenerateStep, Llm
 
 if TYPE_CHECKING:
     from simulator.model.objective import Metric
@@ -20,6 +22,8 @@ def llm_problems(system: System, document: dict[Any, Any]) -> Iterator[Finding]:
     yield from _names_of_services(document)
     calls = calls_of(document)
     yield from _lacking_tokens(system, document, calls)
+    yield from _contexts_without_conversation(system, document, calls)
+    yield from _lacking_keys(system, document, calls)
     yield from _objectives_without_tokens(system, document, calls)
 
 
@@ -55,6 +59,52 @@ def _lacking_tokens(system: System, document: dict[Any, Any], calls: Calls) -> I
                         f"its {field}",
                         step["generate"],
                     )
+
+
+def _contexts_without_conversation(system: System, document: dict[Any, Any], calls: Calls) -> Iterator[Finding]:
+    """What has been said goes into a prompt where somebody has said something."""
+    alone, conversing = (
+        [name for each in system.workloads.values() if (each.conversation is None) is lonely for name in each.shares()]
+        for lonely in (True, False)
+    )
+    for operation in sorted(_reached(calls, alone) - _reached(calls, conversing)):
+        for place, step in all_steps(document, operation):
+            if "generate" in step and step.get("context") is not None:
+                yield (
+                    (*place, "context"),
+                    f"nothing has been said before, for no conversation asks for {operation}, expected a workload with "
+                    "a conversation, or the tokens in input and no context",
+                    step["context"],
+                )
+
+
+def _lacking_keys(system: System, document: dict[Any, Any], calls: Calls) -> Iterator[Finding]:
+    """Workloads that come to a gateway whose keys are all those of others."""
+    llms = system.resources("llms")
+    for name, llm in llms.items():
+        keys = llm.gateway.keys if isinstance(llm, Llm) and llm.gateway is not None else {}
+        for workload, spec in system.workloads.items() if keys else ():
+            if not keys_of_workload(keys, workload) and name in _asked(document, calls, list(spec.shares())):
+                yield (
+                    ("llms", name, "gateway", "keys"),
+                    f"{workload} has none of the keys, expected one with {workload} among its workloads, or one "
+                    "without workloads, for all who have none of their own",
+                    None,
+                )
+
+
+def _asked(document: dict[Any, Any], calls: Calls, operations: list[str]) -> set[str]:
+    """The LLMs that operations come to, those behind gateways included."""
+    llms, found = document.get("llms") or {}, set[str]()
+    steps = [step for each in _reached(calls, operations) for _, step in all_steps(document, each)]
+    named = [each for step in steps if "generate" in step for each in GenerateStep.resources(step)]
+    waiting = [name for _, section, name in named if section == "llms"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in llms:
+            found.add(name)
+            waiting += (llms[name].get("gateway") or {}).get("backends") or ()
+    return found
 
 
 def _objectives_without_tokens(system: System, document: dict[Any, Any], calls: Calls) -> Iterator[Finding]:

@@ -134,6 +134,12 @@ class Lowering:
         finally:
             self.talk = None
 
+    @property
+    def workload(self) -> str:
+        """The name of the workload under way, whose requests come by the code that is emitted."""
+        assert self._clients is not None
+        return self._clients.name
+
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What is made where it is first asked for, such as stations that few models need."""
         if name not in self._made:

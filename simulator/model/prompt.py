@@ -12,11 +12,19 @@ from simulator.traces.prefixes import PrefixNumbers
 
 if TYPE_CHECKING:
     from simulator.model.site import Site
+    from simulator.program.builder import Builder
 
 LATENCY_METERS = ("first token", "decode time", "decode tokens", "longest gap")
 USAGE_METERS = ("prompt", "cached", "output")
 PAID_METER = "usd"
 WRONG_METER = "wrong answers"
+GATEWAY_METERS = ("requests", "served", "limited")
+"""Prompts that came to a gateway, that were answered, and rejections by a limit of its own."""
+KEY_METER = "key"
+"""Before the name of an API key: prompts that came with it, which are all of a request."""
+BACKEND_METERS = ("asked", "fallbacks", "tries", "errors", "failures")
+"""Before the name of a back end: prompts that were sent there, those of them after another one had failed; tries, those
+that failed by themselves, and those that failed or timed out."""
 AFFINITY_TOKENS = BLOCK_TOKENS
 """Tokens at the beginning of a recorded prompt that choose where it goes, by default."""
 PREFILL = "prefill"
@@ -31,8 +39,8 @@ class Prompt:
     in register `kept`, to all with the same key in register `key`. `cached` is the register with how many of the first
     tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
     or that of a prompt that is asked again and again. Of a recorded prompt whose blocks have ids, `prefix` is the
-    number of these in the Program; it takes the place of a key. `revisit` tells analysis how `mean_cached` comes
-    about.
+    number of these in the Program; it takes the place of a key. It has come `through` the gateways of these names,
+    which keep accounts by API key. `revisit` tells analysis how `mean_cached` comes about.
     """
 
     input: int
@@ -47,6 +55,7 @@ class Prompt:
     cached: int = NO_REGISTER
     conversation: int = NO_REGISTER
     streamed: bool = True
+    through: tuple[str, ...] = ()
     prefix: int | None = None
     revisit: Revisit | None = None
 
@@ -71,9 +80,18 @@ class Endpoint(Protocol):
         """Emit the code that has a prompt answered."""
 
 
-def usage_meters(site: Site, resource: str) -> int:
-    """The first of the meters that count the tokens of a resource."""
-    return site.builder.meters(*(f"{resource}.{name}" for name in USAGE_METERS))
+def usage_meters(builder: Builder, prompt: Prompt, resource: str, *more: str) -> int:
+    """The first of the meters that count a prompt's tokens of a resource, and more behind them.
+
+    Their names begin with the gateways that it has come through, `gateway/llms.model.output`.
+    """
+    account = "/".join([*prompt.through, resource])
+    return builder.meters(*(f"{account}.{name}" for name in (*USAGE_METERS, *more)))
+
+
+def count_up(builder: Builder, meter: str) -> None:
+    """Emit the counting of one more by the meter of that name."""
+    builder.count(builder.meters(meter))
 
 
 def latency_meters(site: Site) -> int:

@@ -14,15 +14,16 @@ kept for 5 minutes (portkey.ai/docs).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import model_validator
 
 from simulator.distributions import Constant
+from simulator.model.api_keys import limit_bucket, take_prompt, take_requests
 from simulator.model.distribution import DurationDistribution
 from simulator.model.part import Amount, Count, Part, PositiveDuration, PositiveRate, Share, WholeNumber
-from simulator.model.prompt import PAID_METER, USAGE_METERS, Prompt, latency_meters
+from simulator.model.prompt import PAID_METER, USAGE_METERS, Prompt, latency_meters, usage_meters
 from simulator.model.stores import look_up
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
@@ -38,17 +39,15 @@ from simulator.program.instructions import (
     Jump,
     Meter,
     Place,
-    TakeTokens,
 )
 from simulator.program.instructions import Arithmetic as Do
-from simulator.program.stations import Bucket, Store
+from simulator.program.stations import Store
 
 if TYPE_CHECKING:
     from simulator.model.lowering import Lowering
     from simulator.model.site import Site
 
 MILLION = 1e6
-MINUTE = 60.0
 MOST_CACHED = 1_000_000
 
 
@@ -95,7 +94,7 @@ class Provider(Part):
         builder, resource = lowering.builder, f"llms.{name}"
         waits = self.when_limited == "wait"
         buckets = [
-            builder.station(Bucket(f"{resource}.{what}_limit", rate, max(rate * MINUTE, 1.0), waits))
+            builder.station(replace(limit_bucket(f"{resource}.{what}_limit", rate), waits=waits))
             for what, rate in (("requests", self.requests_rate), ("tokens", self.tokens_rate))
             if rate is not None
         ]
@@ -132,13 +131,9 @@ class ProviderEndpoint:
     def _limit(self, builder: Builder, prompt: Prompt) -> None:
         component = builder.component(f"{self.name}.limits")
         if self.requests is not None:
-            builder.emit(TakeTokens(self.requests, component, builder.draw(Constant(1.0), "request")))
+            take_requests(builder, self.requests, component)
         if self.tokens is not None:
-            both = builder.register()
-            builder.emit(Calculate(both, Do.ADD, prompt.input, prompt.output))
-            mean = prompt.mean_input + prompt.mean_output
-            tokens = builder.times_register(Constant(1.0), both, mean, "tokens")
-            builder.emit(TakeTokens(self.tokens, component, tokens))
+            take_prompt(builder, self.tokens, component, prompt)
 
     def _fail(self, builder: Builder) -> None:
         failures = self.provider.failures
@@ -205,8 +200,7 @@ class ProviderEndpoint:
     def _pay(self, builder: Builder, prompt: Prompt, cached: int) -> None:
         """Count the tokens, and what they cost."""
         provider = self.provider
-        names = (*USAGE_METERS, PAID_METER)
-        usage = builder.meters(*(f"llms.{self.name}.{name}" for name in names))
+        usage = usage_meters(builder, prompt, f"llms.{self.name}", PAID_METER)
         paid = usage + len(USAGE_METERS)
         new, mean = self._new_tokens(builder, prompt, cached)
         written = provider.input_price

@@ -176,7 +176,7 @@ class Serving:
         return Generate(
             Place(()), site.builder.component(f"{self.name}.{part}"), site.builder.component(f"{self.name}.decode"),
             prompt.input, prompt.output if output is None else output,
-            usage_meters(site, f"{self.resource}.{PREFILL}" if output is not None else self.resource),
+            usage_meters(site.builder, prompt, f"{self.resource}.{PREFILL}" if output is not None else self.resource),
             latency_meters(site) if prompt.streamed else None,
             prompt.key, prompt.kept, prompt.shared, prompt.shared_key, begun,
             prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0, prompt.prefix,

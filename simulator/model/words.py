@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel
 
+NAME = re.compile(r"[A-Za-z][\w-]*")
+EXPECTED_NAME = "expected a name of letters, digits, - and _ that starts with a letter"
 SHOWN = 10
 LONGEST = 60
 MOST_NAMES = 500

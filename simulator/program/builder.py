@@ -15,6 +15,7 @@ from simulator.program.instructions import (
     Instruction,
     Jump,
     Loop,
+    Meter,
     Next,
     Select,
 )
@@ -114,6 +115,10 @@ class Builder:
         for name in names:
             self._meters.setdefault(name, len(self._meters))
         return self._meters[names[0]]
+
+    def count(self, meter: int) -> None:
+        """Emit the adding of one to a meter."""
+        self.emit(Meter(meter, self.draw(Constant(1.0), "one")))
 
     def prefix(self, prefixes: TracePrefixes) -> int:
         """Number of some recorded prefixes, added where they are new."""

@@ -11,8 +11,10 @@ from rich.table import Table
 
 from simulator import units
 from simulator.analytic.demands import Facts, MessageFacts, WorkloadFacts
+from simulator.analytic.limits import LimitFacts, rate_text
 from simulator.calibration.validate import Comparison as Measured
 from simulator.calibration.validate import Validation, mean_absolute_percentage_error
+from simulator.report.gateway_tables import gateway_tables
 from simulator.report.layout import (
     NO_STEADY_STATE,
     counted,
@@ -51,6 +53,8 @@ def findings(results: Results) -> Iterable[RenderableType]:
         yield from _about(f"messages {name}", stream, results.confidence, "age")
     for name, llm in results.llms.items():
         yield llm_table(name, llm, results.confidence)
+    for name, gateway in results.gateways.items():
+        yield from gateway_tables(name, gateway, results.confidence)
     yield _resources(results)
     if results.replicas:
         yield _replicas(results)
@@ -224,11 +228,14 @@ def cost_lines(cost: Cost) -> Iterable[tuple[str, str]]:
 def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
     if results.bottleneck is None:
         return
-    yield "bottleneck", results.bottleneck.resource
-    yield "", f"busy {results.bottleneck.utilization.show('fraction')}"
-    factor = results.bottleneck.saturation_factor
+    found, factor = results.bottleneck, results.bottleneck.saturation_factor
+    yield "bottleneck", found.limit or found.resource
+    if found.rejected is not None:
+        yield "", f"rejects {found.rejected.show('fraction')} of what comes to it"
+    else:
+        yield "", f"busy {found.utilization.show('fraction')}"
     if factor is not None and math.isfinite(factor):
-        yield "", f"saturates at {factor:.3g} times this load"
+        yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load"
 
 
 def check_tables(
@@ -244,9 +251,12 @@ def check_tables(
             yield demands
     for stream in facts.messages:
         yield _message_facts(stream)
+    if facts.limits:
+        yield _limits(facts.limits)
+    names = {limit.resource: limit.name for limit in facts.limits}
     if facts.saturated_resource is not None and math.isfinite(facts.saturation_factor):
         closing += [
-            ("saturates first", facts.saturated_resource),
+            ("saturates first", names.get(facts.saturated_resource, facts.saturated_resource)),
             ("", f"at {facts.saturation_factor:.3g} times this load"),
             ("", f"with {units.show(facts.saturation_throughput, 'rate')} in all"),
         ]
@@ -280,6 +290,18 @@ def _message_facts(stream: MessageFacts) -> Table:
         table.add_row("published", units.show(stream.published_per_s, "rate"))
     for workload, number in stream.per_request.items():
         table.add_row(f"per request of {workload}", f"{number:.3g}")
+    return table
+
+
+def _limits(limits: Sequence[LimitFacts]) -> Table:
+    """What limits let through, and how much of it is expected to be asked for."""
+    table = table_of("limit of", "allows", "expected", "reached at")
+    for limit in limits:
+        expected, reached = "–", "–"
+        if limit.expected_per_s > 0.0:
+            expected, _, _ = rate_text(limit.expected_per_s, limit.unit).partition(" ")
+            reached = f"{limit.saturation_factor:.3g} times this load"
+        table.add_row(limit.whose, rate_text(limit.per_s, limit.unit), expected, reached)
     return table
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -124,15 +124,17 @@ def steady(metric: Metric, program: Program, results: Results) -> bool:
     return all(named[program.workloads[number].name].stable for number in workloads_of(metric, program))
 
 
-def busiest(sections: Sequence[Section], program: Program) -> tuple[str | None, Statistic]:
-    """The resource with the busiest instance.
+def busiest(
+    sections: Sequence[Section], program: Program, without: Container[str] = ()
+) -> tuple[str | None, Statistic]:
+    """The resource with the busiest instance, some left out.
 
     Of a held pool and what is worked on while it is held the latter, unless that has capacity left and it is the pool
     that is waited for.
     """
     found: dict[str, Statistic] = {}
     for resource, stations in program.resources().items():
-        if np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
+        if resource not in without and np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
             found[resource] = busiest_instance(sections, program, stations)
     if not found:
         return None, Statistic(float("nan"), np.full(len(sections), np.nan))

@@ -32,13 +32,15 @@ class OperationResult:
 class UsageResult:
     """Tokens of one LLM or provider that requests which ended had used, and their price where they are paid one by one.
 
-    `cached_per_s` are those prompt tokens whose keys and values were there already.
+    `cached_per_s` are those prompt tokens whose keys and values were there already. `rent_per_hour`, only in accounts
+    of gateways, is a share of what its GPUs cost by the hour: that of the tokens which they computed and generated.
     """
 
     prompt_per_s: Estimate
     cached_per_s: Estimate
     output_per_s: Estimate
     usd_per_hour: Estimate | None
+    rent_per_hour: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,64 @@ class LlmResult:
 
 
 @dataclass(frozen=True, slots=True)
+class OccurrenceResult:
+    """How often something happens, a second and as a share of the prompts that come to the gateway."""
+
+    per_s: Estimate
+    share: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class BackendResult:
+    """One back end of a gateway: prompts that were sent there, `fallbacks` of them after another one had failed.
+
+    `retries` are further tries of the same prompt there, `timeouts` and `errors` tries that failed.
+    """
+
+    asked: OccurrenceResult
+    fallbacks: OccurrenceResult
+    retries: OccurrenceResult
+    timeouts: OccurrenceResult
+    errors: OccurrenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class AccountResult:
+    """What the requests with an API key, or those of a team, used of a gateway's LLMs, also where they failed.
+
+    `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `limited_per_s` how often a
+    limit of the gateway rejected one. `usd_per_hour` is what providers are paid and the share of GPUs' rent together.
+    `team` is that of a key.
+    """
+
+    requests_per_s: Estimate
+    served_per_s: Estimate
+    limited_per_s: Estimate
+    prompt_per_s: Estimate
+    cached_per_s: Estimate
+    output_per_s: Estimate
+    usd_per_hour: Estimate
+    llms: Mapping[str, UsageResult]
+    team: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayResult:
+    """One gateway: what became of prompts, its back ends, and where it has API keys, accounts by LLM, key and team.
+
+    Those by key sum up to those by LLM, and so do those by team.
+    """
+
+    requests_per_s: Estimate
+    served_per_s: Estimate
+    limited_per_s: Estimate
+    backends: Mapping[str, BackendResult]
+    llms: Mapping[str, UsageResult]
+    keys: Mapping[str, AccountResult]
+    teams: Mapping[str, AccountResult]
+
+
+@dataclass(frozen=True, slots=True)
 class ResourceResult:
     """One resource, its instances together; `queue_mean` is the mean number waiting.
 
@@ -129,12 +189,16 @@ class ResourceResult:
 class Bottleneck:
     """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
 
-    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource.
+    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource. For a
+    limit that somebody has set, `limit` says whose it is and how much, and where it makes requests fail, `rejected` is
+    the share of what comes to it that it turns away.
     """
 
     resource: str
     utilization: Estimate
     saturation_factor: float | None
+    limit: str | None = None
+    rejected: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +268,7 @@ class Results:
     objectives: tuple[ObjectiveResult, ...]
     cost: Cost
     llms: Mapping[str, LlmResult] = field(default_factory=dict)
+    gateways: Mapping[str, GatewayResult] = field(default_factory=dict)
     faults: Mapping[str, FaultResult] = field(default_factory=dict)
     replicas: Mapping[str, Estimate] = field(default_factory=dict)
     """Mean number of replicas of each service that is scaled automatically."""

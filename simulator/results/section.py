@@ -70,12 +70,13 @@ class Section:
     growth: Floats
 
 
-def sections_of(replications: Sequence[Replication], warm_up: float | None) -> list[Section]:
+def sections_of(replications: Sequence[Replication], warm_up: float | None, known: float = 0.0) -> list[Section]:
     """What is measured of each replication; of a single one, in batches.
 
     `warm_up` is the time to leave out (s), 0 for a load without a steady state, None to find it. A replication is
     then cut by the median transient of the *others*: cut by its own, it would lose its genuine busy spells, which look
-    like transients, and results would be too low. A single one has only its own.
+    like transients, and results would be too low. A single one has only its own. A transient (s) that is `known` is
+    left out at least.
 
     Behind a warm-up, measuring starts a little later and ends a little earlier still, by times that differ between
     replications: a system that runs in step with itself would otherwise be cut at the same points of its cycle by
@@ -87,7 +88,8 @@ def sections_of(replications: Sequence[Replication], warm_up: float | None) -> l
         if warm_up == 0.0:
             first = 0
         else:
-            wanted = _transient_of_the_others(replication, replications) if warm_up is None else warm_up
+            found = _transient_of_the_others(replication, replications)
+            wanted = max(found, known) if warm_up is None else warm_up
             most = last // 2 if warm_up is None else last - 1
             first = min(int(np.searchsorted(replication.times, wanted - 1e-12)), most)
             later, earlier = _random_steps(replication, last - first)

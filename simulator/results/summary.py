@@ -9,16 +9,18 @@ import numpy as np
 
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
-from simulator.program.program import DEADLINE, QUEUE_FULL, TIMEOUT, WAITED_TOO_LONG, Program, Users
+from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
-from simulator.results.metrics import MESSAGES, SATURATED, busiest, statistic, workloads_of
+from simulator.results.gateways import gateway_results
+from simulator.results.limits import limit_warnings
+from simulator.results.metrics import MESSAGES, statistic, workloads_of
+from simulator.results.overload import Overload
 from simulator.results.replication import Replication
 from simulator.results.results import (
-    Bottleneck,
     ComponentTime,
     ObjectiveResult,
     OperationResult,
@@ -46,13 +48,6 @@ from simulator.results.trend import filling, grows
 GROWTH_CONFIDENCE = 0.999
 LEAST_BATCHES = 8
 EXPECTED_GROWTH_CONFIDENCE = 0.8
-FULL = 0.99
-"""Busy share of a resource that is busy all the time."""
-FAILING = 0.01
-"""Share of requests that fail of waiting from which a resource that is busy all the time is overloaded."""
-OF_WAITING = (TIMEOUT, QUEUE_FULL, DEADLINE, WAITED_TOO_LONG)
-CLEARLY_MORE = 1.02
-"""How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed."""
 
 
 def _totals(replication: Replication) -> tuple[float, ...]:
@@ -80,6 +75,7 @@ class Summary:
         self.seed = seed
         self.confidence = system.run.confidence
         self.sections = sections
+        self.overload = Overload(system, program, facts, sections)
 
     def results(self) -> Results:
         """The results, without what only the caller knows (precision, wall time)."""
@@ -105,12 +101,13 @@ class Summary:
                 for name, stations in self.program.resources().items()
                 if not isinstance(self.program.stations[stations[0]], Gauge)
             },
-            bottleneck=self._bottleneck(),
+            bottleneck=self.overload.bottleneck(self.confidence),
             stable=stable,
             verdict=verdict,
             objectives=tuple(self._objectives({**workloads, **messages})),
             cost=cost_of(self.system, self.program, self.sections, self.confidence),
             llms=llm_results(self.sections, self.program, self.confidence),
+            gateways=gateway_results(self.system, self.program, self.sections, self.confidence),
             faults=fault_results(self.system, self.program, self.replications, self.sections, self.confidence),
             replicas={
                 name: self._estimate(found)
@@ -179,7 +176,7 @@ class Summary:
         rate = offered / sum(section.length for section in self.sections)
         time = self._filling_time(index)
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
-        expected = self.facts.saturation_factor <= 1.0
+        expected = self.overload.saturation()[0] <= 1.0
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
 
     def _filling_time(self, index: int) -> float:
@@ -191,27 +188,6 @@ class Summary:
             return max((times.get(each, 0.0) for each, count in published[name].items() if count > 0.0), default=0.0)
         return times.get(name, 0.0)
 
-    def _overloaded(self) -> str:
-        """How it shows that more is offered than a resource can serve; nothing where it does not.
-
-        Analysis says so, and the simulation saw a resource saturated; or the simulation alone, which knows what
-        analysis does not (retries, what caches keep): one is busy all the time, and waiting makes requests fail.
-        """
-        resource, busy = busiest(self.sections, self.program)
-        factor = self.facts.saturation_factor
-        if factor <= 1.0 and busy.pooled >= SATURATED:
-            return f"the load is {1.0 / factor:.2f} times the capacity of {self.facts.saturated_resource}"
-        if busy.pooled >= FULL and self._failing_of_waiting() >= FAILING:
-            return f"{resource} is busy all the time"
-        return ""
-
-    def _failing_of_waiting(self) -> float:
-        """Share of the requests of open workloads, messages included, that fail because they wait."""
-        chosen = [n for n, each in enumerate(self.program.workloads) if not isinstance(each.source, Users)]
-        each = [section.workloads[number] for section in self.sections for number in chosen]
-        failed = sum(one.failures[reason] for one in each for reason in OF_WAITING)
-        return failed / max(sum(one.completed + one.failed for one in each), 1)
-
     def _verdict(self, workloads: dict[str, WorkloadResult], messages: dict[str, WorkloadResult]) -> tuple[bool, str]:
         if not self.system.has_steady_state:
             what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
@@ -219,20 +195,22 @@ class Summary:
         every = {**workloads, **messages}
         growing = [name for name, result in every.items() if not result.stable]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
-        overloaded = self._overloaded()
+        overloaded, limited = self.overload.reason(), self.overload.limited()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
             unit = "messages" if set(growing) <= messages.keys() else "requests"
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
-            return False, f"stuck: no request of {', '.join(stuck)} completes"
+            text, overloaded = f"stuck: no request of {', '.join(stuck)} completes", ""
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
         elif overloaded:
             text = "unstable: more is offered than can be served; the rest fails or waits"
+        elif limited:
+            return False, f"limited: {limited}"
         else:
             return True, "stable"
-        return False, f"{text}; {overloaded}" if overloaded else text
+        return False, "; ".join(filter(None, (text, overloaded, limited)))
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
@@ -266,17 +244,6 @@ class Summary:
             rejections_per_s=self._estimate(ratio(total("rejections"), lengths)),
             hit_ratio=self._estimate(hit_ratio(sections, stations)) if isinstance(kind, Store) else None,
         )
-
-    def _bottleneck(self) -> Bottleneck | None:
-        resource, busy = busiest(self.sections, self.program)
-        if resource is None:
-            return None
-        utilization, factor = self._estimate(busy), self.facts.saturation_of(resource)
-        if factor is not None and busy.pooled * factor < 1.0 - SATURATED:
-            factor = None  # analysis overstates what is asked of it
-        elif factor is not None and utilization.low * factor > CLEARLY_MORE and self.system.has_steady_state:
-            factor = 1.0 / busy.pooled
-        return Bottleneck(resource, utilization, factor)
 
     def _objectives(self, workloads: dict[str, WorkloadResult]) -> list[ObjectiveResult]:
         found = []
@@ -313,6 +280,8 @@ class Summary:
             )
         warnings += [f"cost without {path}, of which no price is known: give one" for path in self.system.unpriced]
         warnings += self._unseen()
+        if self.system.has_steady_state:
+            warnings += limit_warnings(self.facts, self.replications[0].duration)
         warnings += fault_warnings(self.system, self.replications)
         if len(self.replications) == 1 and not all(
             map(self._batches_are_independent, range(len(self.facts.workloads)))

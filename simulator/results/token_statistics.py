@@ -127,26 +127,35 @@ def tokens_result(
         input_per_s=input_tokens(sections, program, chosen).estimate(confidence),
         output_per_s=output_tokens(sections, program, chosen).estimate(confidence),
         cached=cached_tokens(sections, program, chosen).estimate(confidence),
-        usage={name: _usage(sections, workload, usage, confidence) for name, usage in meters.usage.items()},
-        wrong_per_s={name: _growth(sections, workload, meter, confidence) for name, meter in meters.wrong.items()},
+        usage={name: _usage(sections, workload, usage, confidence) for name, usage in _by_llm(meters).items()},
+        wrong_per_s={name: _growth(sections, workload, [meter], confidence) for name, meter in meters.wrong.items()},
     )
 
 
 def _growth(
-    sections: Sequence[Section], workload: int, meter: int, confidence: float, seconds: float = 1.0
+    sections: Sequence[Section], workload: int, meters: list[int], confidence: float, seconds: float = 1.0
 ) -> Estimate:
-    """What a meter grew by in so many seconds."""
-    total = [seconds * float(_tokens(section, workload).meters[meter]) for section in sections]
+    """What some meters together grew by in so many seconds."""
+    total = [seconds * float(_tokens(section, workload).meters[meters].sum()) for section in sections]
     return ratio(total, [section.length for section in sections]).estimate(confidence)
 
 
-def _usage(sections: Sequence[Section], workload: int, usage: Usage, confidence: float) -> UsageResult:
+def _by_llm(meters: TokenMeters) -> dict[str, list[Usage]]:
+    """The accounts of every LLM, by resource."""
+    found: dict[str, list[Usage]] = {}
+    for name, usage in meters.usage.items():
+        found.setdefault(name.rpartition("/")[2], []).append(usage)
+    return found
+
+
+def _usage(sections: Sequence[Section], workload: int, accounts: list[Usage], confidence: float) -> UsageResult:
     rate = partial(_growth, sections, workload, confidence=confidence)
+    usd = [usage.usd for usage in accounts if usage.usd is not None]
     return UsageResult(
-        prompt_per_s=rate(usage.prompt),
-        cached_per_s=rate(usage.cached),
-        output_per_s=rate(usage.output),
-        usd_per_hour=None if usage.usd is None else rate(usage.usd, seconds=SECONDS_PER_HOUR),
+        prompt_per_s=rate([usage.prompt for usage in accounts]),
+        cached_per_s=rate([usage.cached for usage in accounts]),
+        output_per_s=rate([usage.output for usage in accounts]),
+        usd_per_hour=rate(usd, seconds=SECONDS_PER_HOUR) if usd else None,
     )
 
 

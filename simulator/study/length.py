@@ -12,6 +12,8 @@ from simulator.program.arrivals import Arrivals, MarkovModulated, Profile, Repla
 REQUESTS_PER_REPLICATION = 10_000
 MOST_REQUESTS_PER_REPLICATION = 200_000
 SLOWEST_CYCLES = 20
+FILLINGS = 4
+LONGEST_FILLING = 1200.0  # s; a load of 1.05 times a limit that lets through at once what it does in a minute
 
 
 def automatic_duration(system: System, facts: Facts) -> float:
@@ -21,7 +23,7 @@ def automatic_duration(system: System, facts: Facts) -> float:
     rate = sum(each.expected_throughput for each in facts.workloads)
     if rate <= 0.0 or rate == float("inf"):
         raise UsageError("nothing takes time in this model: give a duration (-d)")
-    wanted = max(REQUESTS_PER_REPLICATION / rate, needed_duration(system, facts))
+    wanted = max(REQUESTS_PER_REPLICATION / rate, needed_duration(system, facts), FILLINGS * _filling(facts))
     return min(wanted, MOST_REQUESTS_PER_REPLICATION / rate)
 
 
@@ -35,6 +37,15 @@ def needed_duration(system: System, facts: Facts) -> float:
         system.longest_cycle,
         0.0,
     )
+
+
+def _filling(facts: Facts) -> float:
+    """Time in which the load uses up what a limit that it exceeds lets through at once, the slowest of them.
+
+    A load that is hardly above a limit takes too long for that; then a warning says so.
+    """
+    times = (limit.filling for limit in facts.limits if limit.rejects)
+    return max((time for time in times if time <= LONGEST_FILLING), default=0.0)
 
 
 def _burst_cycle(arrivals: Arrivals | None) -> float:

@@ -15,6 +15,7 @@ from simulator.model.objective import Limits, Metric
 from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.records import Records
+from simulator.results.limits import transient_of_limits
 from simulator.results.metrics import workloads_of
 from simulator.results.replication import Reduction, Replication, reduce
 from simulator.results.results import Results
@@ -146,7 +147,7 @@ class Experiment:
     @property
     def sections(self) -> list[Section]:
         """What is measured of each replication, after the warm-up."""
-        return sections_of(self.replications, self._warm_up())
+        return sections_of(self.replications, self._warm_up(), transient_of_limits(self.facts, self.duration))
 
     def results(self) -> Results:
         """What the replications so far say."""

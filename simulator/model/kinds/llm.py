@@ -26,7 +26,8 @@ from simulator.analytic.prefix_caches import most_found
 from simulator.model.context import RESEND, Context
 from simulator.model.conversation import Talk
 from simulator.model.distribution import CountDistribution, DurationDistribution
-from simulator.model.gateway import Gateway, gateway_problems
+from simulator.model.gateway import Gateway
+from simulator.model.gateway_checks import gateway_problems
 from simulator.model.gpu import Gpu, Precision
 from simulator.model.keys import KeyUse
 from simulator.model.language_model import LanguageModel
