@@ -72,17 +72,14 @@ def open_trace(path: Path, trace_format: Format) -> Trace:
     """
     try:
         status = path.stat()
-        return _opened(path, trace_format, status.st_size, status.st_mtime_ns)
+        return _opened(path, trace_format, _digest(path, trace_format, status.st_size, status.st_mtime_ns))
     except (OSError, ValueError):
         for _ in read_rows(path, trace_format):  # says what is wrong with the file
             pass
         raise
 
 
-@lru_cache(maxsize=64)
-def _opened(path: Path, trace_format: Format, size: int, modified: int) -> Trace:
-    """`size` and `modified` tell a file from what it was."""
-    digest = _digest(path, trace_format)
+def _opened(path: Path, trace_format: Format, digest: str) -> Trace:
     for directory in _directories():
         if (directory / digest).is_dir():
             return _described(directory / digest, digest, path, trace_format)
@@ -100,7 +97,9 @@ def _directories() -> Iterator[Path]:
     yield Path(tempfile.gettempdir()) / f"tpsim-traces-{os.getuid() if hasattr(os, 'getuid') else 0}"
 
 
-def _digest(path: Path, trace_format: Format) -> str:
+@lru_cache(maxsize=64)
+def _digest(path: Path, trace_format: Format, size: int, modified: int) -> str:
+    """Of a file's content; `size` and `modified` tell it from what it was."""
     digest = hashlib.blake2b(LAYOUT + trace_format.encode(), digest_size=16)
     with path.open("rb") as stream:
         while data := stream.read(READ):
