@@ -427,9 +427,9 @@ ODD_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-EXAMPLES = int(os.environ.get("TPSIM_FUZZ_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("TPSIM_FUZZ_EXAMPLES", "30"))
 FUZZ = settings(
-    deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES == 50
+    deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES == 30
 )
 
 
