@@ -533,7 +533,7 @@ def step_kinds(around, depth):
     if around.processes:
         simple += ["use"]
     if around.later:
-        simple += ["call", "call", "publish", "scatter"]
+        simple += ["call", "call", "publish", "scatter", "mcp"]
     if around.brokers:
         simple += ["publish to a broker", "publish to a broker"]
     if depth == 0:
@@ -622,6 +622,16 @@ def step_of(draw, kind, around, depth=0):
             }
         case "use":
             return {"use": ROBOT, "demand": draw(times)}
+        case "mcp":
+            target, _ = draw(st.sampled_from(around.later))
+            optional = {"arguments": tokens, "bytes_per_token": st.sampled_from([3, 5]), "envelope": sizes}
+            return {
+                "mcp": target,
+                "result": draw(tokens),
+                **draw(st.fixed_dictionaries({}, optional=optional)),
+                **draw(codings),
+                **draw(guards),
+            }
         case "call":
             target, has_nics = draw(st.sampled_from(around.later))
             bytes_sent = {"request": draw(maybe(sizes)), "response": draw(maybe(sizes))} if has_nics else {}

@@ -14,6 +14,7 @@ from pydantic import model_validator
 
 from simulator.distributions import Distribution
 from simulator.model.distribution import CountDistribution, DurationDistribution
+from simulator.model.mcp import mean_results_of
 from simulator.model.part import Part
 from simulator.program.instructions import Arithmetic as Do
 from simulator.program.instructions import (
@@ -36,16 +37,19 @@ MOST_CONVERSATIONS = 2**31 - 1  # of a workload, which are told apart
 @dataclass(frozen=True, slots=True)
 class Talk:
     """Registers of a conversation under way: its number, the key of what has been said, the tokens of that, and those
-    of this turn; their means, the share of turns that another one follows, and the time until then."""
+    of this turn, and those that tools have answered since the last prompt; their means (of tools those of a turn), the
+    share of turns that another one follows, and the time until then."""
 
     number: int
     key: int
     history: int
     question: int
     answer: int
+    results: int
     mean_history: float
     mean_question: float
     mean_answer: float
+    mean_results: float
     again: float
     think: Distribution
 
@@ -69,21 +73,26 @@ class Conversation(Part):
             raise ValueError("turns: got 0 of them, expected at least one turn on average")
         return self
 
-    def mean_history(self) -> float:
-        """Mean tokens that have been said before a turn, over all turns: E[T(T - 1)] / (2 E[T]) earlier ones."""
+    def mean_history(self, results: float = 0.0) -> float:
+        """Mean tokens that have been said before a turn, over all turns: E[T(T - 1)] / (2 E[T]) earlier ones.
+
+        In each of these tools have answered with `results` tokens.
+        """
         turns = self.turns.distribution()
         earlier = (turns.variance + turns.mean * turns.mean - turns.mean) / (2.0 * turns.mean) if turns.mean else 0.0
-        return max(earlier, 0.0) * (self.question.distribution().mean + self.answer.distribution().mean)
+        return max(earlier, 0.0) * (self.question.distribution().mean + self.answer.distribution().mean + results)
 
     def lower(self, lowering: Lowering, name: str, operation: str, ask: Callable[[], None]) -> None:
         """A loop over the turns, each of which is a message that the conversation waits for."""
         builder = lowering.builder
-        number, key, turn, history, question, answer = (builder.register() for _ in range(6))
+        number, key, turn, history, question, answer, results = (builder.register() for _ in range(7))
+        mean_results = mean_results_of(lowering.system, operation)
         builder.emit(NumberInto(number, MOST_CONVERSATIONS))
         builder.emit(Calculate(key, Do.ADD, number, constant=0))
         talk = Talk(
-            number, key, history, question, answer, self.mean_history(), self.question.distribution().mean,
-            self.answer.distribution().mean, 1.0 - 1.0 / max(self.turns.distribution().mean, 1.0),
+            number, key, history, question, answer, results, self.mean_history(mean_results),
+            self.question.distribution().mean, self.answer.distribution().mean, mean_results,
+            1.0 - 1.0 / max(self.turns.distribution().mean, 1.0),
             self.think.distribution(),
         )  # fmt: skip
         with builder.repeat(self.turns.distribution()):

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from simulator.model.api_keys import keys_of_workload
 from simulator.model.checks import Calls, Finding, all_steps, calls_of
-from simulator.model.kinds.llm import GenerateStep, Llm
+from simulator.model.generate import GenerateStep
+from simulator.model.kinds.llm import Llm
 
 if TYPE_CHECKING:
     from simulator.model.objective import Metric

@@ -16,6 +16,7 @@ from simulator.model.disk import Disk
 from simulator.model.distribution import SizeDistribution
 from simulator.model.host import HostStations
 from simulator.model.keys import RequestKeys
+from simulator.model.mcp import ToolResults
 from simulator.model.memory import NO_MEMORY, held_for_good
 from simulator.model.message import NO_MESSAGES, Connection, Messages
 from simulator.model.resource import RESOURCES
@@ -106,6 +107,7 @@ class Lowering:
         }
         self.deployments = {name: service.lower(self, name) for name, service in system.services.items()}
         self.talk: Talk | None = None
+        self.results = ToolResults()
         self.asked = False  # whether the code of a turn has asked its question already
         self.fetches_once = False  # within a single-flight fetch, where another would invite a deadlock
         self.resources: dict[str, dict[str, Any]] = {}
@@ -213,6 +215,7 @@ class Lowering:
         """The code of one operation as its client sees it; returns its start."""
         builder = self.builder
         start, handler = builder.label(), builder.label()
+        self.results = ToolResults()
         builder.mark(start)
         with builder.within(operation), self.keys.of_a_request():
             if workload.deadline is not None:

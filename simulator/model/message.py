@@ -117,13 +117,9 @@ class Connection(Part):
         return 1 + {"none": 0, "1.2": 1 if resumed else 2, "1.3": 1}[self.tls]
 
 
-class Messages(Part):
-    """What goes to a service and comes back."""
+class Transport(Part):
+    """How messages come to a service, whatever is in them."""
 
-    request: SizeDistribution | None = None
-    """Bytes sent; they use the NICs of both hosts where these have one."""
-    response: SizeDistribution | None = None
-    """Bytes that come back."""
     format: Format | None = None
     """What turning messages into bytes and back costs: `json` or `protobuf`; nothing where left out."""
     compression: Compression | None = None
@@ -148,6 +144,15 @@ class Messages(Part):
         size = self.format.coding().size if self.format else 1.0
         decoding = size / self.format.coding().read if self.format else 0.0
         return decoding + (size / self.compression.coding().read if self.compression else 0.0)
+
+
+class Messages(Transport):
+    """What goes to a service and comes back."""
+
+    request: SizeDistribution | None = None
+    """Bytes sent; they use the NICs of both hosts where these have one."""
+    response: SizeDistribution | None = None
+    """Bytes that come back."""
 
 
 NO_MESSAGES = Messages()

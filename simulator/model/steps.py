@@ -16,6 +16,8 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from simulator.distributions import Distribution
 from simulator.model import call as _calls  # takes their steps into the language  # noqa: F401
+from simulator.model import generate as _generation  # the same  # noqa: F401
+from simulator.model import mcp as _tools  # the same  # noqa: F401
 from simulator.model.distribution import CountDistribution, DurationDistribution, SizeDistribution
 from simulator.model.growth import Growth
 from simulator.model.memory import take_memory

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -246,7 +246,7 @@ def check_tables(
     closing = [("model", "valid")]
     for workload in facts.workloads:
         yield _workload_facts(workload)
-        demands = _demands(workload)
+        demands = _demands(workload, [limit.resource for limit in facts.limits])
         if demands.row_count:
             yield demands
     for stream in facts.messages:
@@ -305,11 +305,11 @@ def _limits(limits: Sequence[LimitFacts]) -> Table:
     return table
 
 
-def _demands(workload: WorkloadFacts) -> Table:
-    """What a request asks of each resource, and the rate of such requests alone that would saturate it."""
+def _demands(workload: WorkloadFacts, limits: Collection[str]) -> Table:
+    """What a request asks of each resource but limits, and the rate of such requests alone that would saturate it."""
     table = table_of("resource", "visits", "demand", "capacity", "saturates at")
     for demand in sorted(workload.demands, key=lambda each: each.saturation):
-        if demand.visits > 0.0 and math.isfinite(demand.capacity):
+        if demand.visits > 0.0 and math.isfinite(demand.capacity) and demand.resource not in limits:
             table.add_row(
                 demand.resource,
                 f"{demand.visits:.3g}",

@@ -18,40 +18,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
-from zlib import crc32
 
 from pydantic import model_validator
 
-from simulator.analytic.prefix_caches import most_found
-from simulator.model.context import RESEND, Context
-from simulator.model.conversation import Talk
-from simulator.model.distribution import CountDistribution, DurationDistribution
+from simulator.model.distribution import DurationDistribution
 from simulator.model.gateway import Gateway
 from simulator.model.gateway_checks import gateway_problems
 from simulator.model.gpu import Gpu, Precision
-from simulator.model.keys import KeyUse
 from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kept_precision, kv_tokens, step_time
 from simulator.model.memory import ServiceMemory
-from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare, WholeNumber
-from simulator.model.prompt import AFFINITY_TOKENS, PREFILL, Endpoint, Prompt
+from simulator.model.part import Bandwidth, Count, Instances, Part, PositiveShare
+from simulator.model.prompt import AFFINITY_TOKENS, PREFILL, Endpoint
 from simulator.model.provider import Provider
 from simulator.model.resource import Finding, Resource
 from simulator.model.serving import Engines, EngineSpec, Prefills, Serving
-from simulator.model.step import Place, StepPart
 from simulator.model.step_coefficients import StepCoefficients
-from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto, Revisit
-from simulator.program.instructions import Arithmetic as Do
 from simulator.program.program import Policy
 from simulator.program.stations import Eviction
 from simulator.program.step_time import StepTime
-from simulator.traces.column import TraceColumn
-from simulator.traces.formats import BLOCK_TOKENS
-from simulator.traces.prefixes import TracePrefixes
 
 if TYPE_CHECKING:
     from simulator.model.lowering import Lowering
-    from simulator.model.site import Site
 
 
 class Prefill(Part):
@@ -251,150 +239,3 @@ class Llm(Resource):
         engines = Engines.lower(builder, resource, spec, self.gpus // self.tensor_parallel, self.balancer)
         affinity = self.affinity_tokens if self.affinity else None
         return Serving(name, engines, prefills, self.front_end.distribution(), affinity)
-
-
-class GenerateStep(StepPart):
-    """Have a language model answer a prompt."""
-
-    verb: ClassVar[str] = "generate"
-    references: ClassVar[dict[str, str]] = {"generate": "llms", "key": "keys"}
-
-    generate: str
-    """Name of the LLM."""
-    system: WholeNumber = 0
-    """Tokens of text that all prompts of this step begin with."""
-    input: CountDistribution | None = None
-    """Tokens that are new in every prompt; in a conversation those of the question where left out."""
-    output: CountDistribution | None = None
-    """Tokens of the answer; in a conversation that of the conversation where left out."""
-    retrieved: CountDistribution | None = None
-    """Tokens that are looked up for a prompt and come before what is new in it; no later prompt has them again."""
-    key: KeyUse | None = None
-    """Outside of a conversation: prompts with the same key are the same text."""
-    prefix_hashes: bool = True
-    """Outside of a conversation, where `input` is of a trace with the ids of its prompts' blocks (`hash_ids`) and there
-    is neither `key` nor `retrieved`: prompts have in common what these say. Off, each prompt is a text of its own."""
-    context: Context = RESEND
-    """In a conversation: how much of what has been said goes into the prompt; `context: 4k` is short for its window."""
-    streamed: bool = True
-    """Whether a user reads along, so that the time to the first token is the user's."""
-
-    @classmethod
-    def operations(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, Any]]:
-        """Those that keep the conversation."""
-        store = _inside(step, "context", "store")
-        for field in ("fetch", "save"):
-            yield ("context", "store", field), store.get(field)
-
-    @classmethod
-    def resources(cls, step: dict[Any, Any]) -> Iterator[tuple[Place, str, Any]]:
-        """The LLM, the key, and the LLM that writes summaries."""
-        yield from super().resources(step)
-        yield ("context", "summary", "by"), "llms", _inside(step, "context", "summary").get("by")
-
-    def lower(self, site: Site) -> None:
-        """Registers with the prompt's tokens, its generation, and in a conversation what is remembered of it."""
-        talk = site.lowering.talk
-        with site.builder.within(f"generate {self.generate}"):
-            if talk is None:
-                site.resource("llms", self.generate).generate(site, self._alone(site))
-                return
-            new, mean_new = self._new(site, talk)
-            prompt = self._in(site, talk, new, mean_new)
-            site.resource("llms", self.generate).generate(site, prompt)
-            self.context.remember(site, talk, new, prompt.output)
-
-    def _alone(self, site: Site) -> Prompt:
-        """A prompt that no conversation has led to."""
-        assert self.input is not None
-        assert self.output is not None
-        key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
-        tokens, mean = self._tokens(site, *self._drawn(site, self.input, "input"))
-        output, mean_output = self._drawn(site, self.output, "output")
-        prefix, mean_found = self._prefix(site)
-        return Prompt(
-            tokens, output, mean, mean_output, self.system + mean_found, key, shared=self.system,
-            shared_key=self._shared_key(site), conversation=key, streamed=self.streamed, prefix=prefix,
-        )  # fmt: skip
-
-    def _prefix(self, site: Site) -> tuple[int | None, float]:
-        """The number of the recorded prefixes of the prompts, and the mean tokens that one finds of those before it.
-
-        That is with room for all, which is the most that there is to be found.
-        """
-        assert self.input is not None
-        column = site.builder.bound(self.input.distribution())
-        wanted = self.prefix_hashes and self.key is None and self.retrieved is None
-        if not wanted or not isinstance(column, TraceColumn) or column.column != "input" or column.times is None:
-            return None, 0.0
-        tokens = int(BLOCK_TOKENS * column.each)
-        if column.times.trace.block_ids is None or tokens < 1:
-            return None, 0.0
-        return site.builder.prefix(TracePrefixes(column.times, tokens)), most_found(column.times) * column.each
-
-    def _new(self, site: Site, talk: Talk) -> tuple[int, float]:
-        """The register with what is new in the prompt of a turn, and its mean.
-
-        That is the question in the first prompt of a turn, and in others, where history has it, nothing; or the input.
-        """
-        asked, site.lowering.asked = site.lowering.asked, True
-        if self.input is not None:
-            return self._drawn(site, self.input, "input")
-        if not asked:
-            return talk.question, talk.mean_question
-        nothing = site.builder.register()
-        site.builder.emit(Clear(nothing))
-        return nothing, 0.0
-
-    def _in(self, site: Site, talk: Talk, new: int, mean_new: float) -> Prompt:
-        """A prompt of a turn."""
-        builder = site.builder
-        history, again, kept, mean_history = self.context.prepare(site, talk, self.generate)
-        tokens, mean = self._tokens(site, new, mean_new)
-        builder.emit(Calculate(tokens, Do.ADD, tokens, history))
-        output, mean_output = talk.answer, talk.mean_answer
-        if self.output is not None:
-            output, mean_output = self._drawn(site, self.output, "output")
-        earlier, mean_again = builder.register(), mean_history
-        builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
-        if kept != NO_REGISTER:
-            builder.emit(Calculate(kept, Do.ADD, kept, constant=self.system))
-        left = mean_history + mean_new + mean_output
-        if self.retrieved is not None:
-            # What follows passages is not found again: the last question and answer are computed in the next turn.
-            kept, mean_again, left = earlier, max(mean_history - mean_new - mean_output, 0.0), mean_history
-        first = new == talk.question or self.input is not None
-        revisit = Revisit(mean_again, mean_new + mean_output, left, talk.again, talk.think) if first else None
-        return Prompt(
-            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key, kept, self.system,
-            self._shared_key(site), earlier, talk.number, self.streamed, revisit=revisit,
-        )  # fmt: skip
-
-    def _tokens(self, site: Site, new: int, mean: float) -> tuple[int, float]:
-        """The register with the tokens of the system's text, of what is retrieved and what is new, and their mean."""
-        builder, tokens = site.builder, site.builder.register()
-        builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
-        if self.retrieved is not None:
-            retrieved, mean_retrieved = self._drawn(site, self.retrieved, "retrieved")
-            builder.emit(Calculate(tokens, Do.ADD, tokens, retrieved))
-            mean += mean_retrieved
-        return tokens, mean + self.system
-
-    def _shared_key(self, site: Site) -> int:
-        """What tells the system's text of this step from others."""
-        return crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
-
-    @staticmethod
-    def _drawn(site: Site, count: CountDistribution, purpose: str) -> tuple[int, float]:
-        """The register of a drawn count, and its mean."""
-        builder, register = site.builder, site.builder.register()
-        builder.emit(DrawInto(register, builder.draw(count.distribution(), purpose)))
-        return register, float(builder.bound(count.distribution()).mean)
-
-
-def _inside(step: dict[Any, Any], *path: str) -> dict[Any, Any]:
-    """A mapping in a step as written; an empty one where there is something else."""
-    found: Any = step
-    for field in path:
-        found = found.get(field) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
