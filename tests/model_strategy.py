@@ -624,7 +624,11 @@ def step_of(draw, kind, around, depth=0):
             return {"use": ROBOT, "demand": draw(times)}
         case "mcp":
             target, _ = draw(st.sampled_from(around.later))
-            optional = {"arguments": tokens, "bytes_per_token": st.sampled_from([3, 5]), "envelope": sizes}
+            optional = {
+                "arguments": tokens,
+                "bytes_per_token": st.sampled_from([3, 5]),
+                "envelope": st.sampled_from(["0 B", "300 B"]),
+            }
             return {
                 "mcp": target,
                 "result": draw(tokens),

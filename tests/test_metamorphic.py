@@ -416,3 +416,33 @@ def test_retries_that_analysis_does_not_know_of_overload_a_server_that_it_takes_
     assert light.bottleneck is not None
     # 1 + 1/2 + 1/4 + ... tries of 10 ms for each of 20 requests a second
     assert light.bottleneck.saturation_factor == pytest.approx(1.0 / (20 * 0.01 * (2 - 2**-4)), rel=0.1)
+
+
+BESIDE_A_FULL_ONE = """
+hosts: {a: {cpu: 1}, b: {cpu: 8}}
+services:
+  s: {host: a, operations: {o: [{compute: 10 ms}]}}
+  e: {host: b, operations: {o: [{delay: {exponential: 100 ms}}]}}
+workloads:
+  w: {users: 50, think: 10 ms, operation: s.o}
+  v: {rate: 10/s, operation: e.o, timeout: 200 ms}
+"""
+WITHOUT_A_QUEUE = """
+hosts: {a: {cpu: 4}}
+services: {s: {host: a, workers: 2, queue_limit: 0, operations: {o: [{delay: 100 ms}]}}}
+workloads: {w: {rate: RATE, operation: s.o}}
+"""
+
+
+def test_who_does_not_use_what_is_full_does_not_fail_of_it():
+    results = run(loads(BESIDE_A_FULL_ONE), Settings(replications=2, duration=60.0, jobs=1))
+    assert results.workloads["v"].error_rate.value > 0.1
+    assert results.stable, results.verdict
+
+
+@pytest.mark.parametrize(("rate", "stable"), [(10, True), (30, False), (200, False)])
+def test_a_server_without_a_queue_that_is_offered_more_than_it_serves_is_overloaded(rate, stable):
+    settings = Settings(replications=2, duration=60.0, jobs=1)
+    results = run(loads(WITHOUT_A_QUEUE.replace("RATE", f"{rate}/s")), settings)
+    assert results.workloads["w"].error_rate.value > 0.02  # Erlang's loss formula: 20 % at 10/s
+    assert results.stable is stable, results.verdict

@@ -220,5 +220,25 @@ def test_no_more_is_tried_of_what_does_not_help(model):
     )
     answer = size(path, "hosts.app.count", settings=QUICK)
     assert not answer.reachable
-    assert [number for number, _, _ in answer.trials] == [1, 2]
+    assert [number for number, _, _ in answer.trials] == [1, 2, 4, 8]
     assert answer.broken.endswith("more of it does not help: hosts.db.cpu saturates at 0.5 times this load")
+
+
+CACHED = """
+hosts: {app: {cpu: 16}, db: {cpu: 4}}
+keys: {product: {zipf: {count: 2k, exponent: 0.8}}}
+services:
+  web:
+    host: app
+    operations: {view: [{compute: 1 ms}, {lookup: products, key: product, miss: [{call: db.read}]}]}
+  db: {host: db, operations: {read: [{compute: {exponential: 10 ms}}]}}
+caches: {products: {entries: 1}}
+workloads: {v: {rate: 600/s, operation: web.view}}
+objectives: [p95 < 100 ms]
+"""
+
+
+def test_what_helps_little_at_first_is_tried_on(model):
+    answer = size(model(CACHED), "caches.products.entries", settings=QUICK)
+    assert answer.reachable
+    assert 64 < answer.number.value < 512

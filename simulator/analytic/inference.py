@@ -29,14 +29,17 @@ def sequences_at_most(spec: Inference, blocks: float, prompt: float, output: flo
     return max(min(float(spec.sequences), blocks * spec.block / (prompt + 0.5 * output)), 1.0)
 
 
-def sequences_per_second(spec: Inference, blocks: float, prompt: float, cached: float, output: float) -> float:
-    """Sequences a second that an engine ends, about, with as many running as there may be.
+def sequences_per_second(
+    spec: Inference, blocks: float, prompt: float, cached: float, output: float, running: float | None = None
+) -> float:
+    """Sequences a second that an engine ends, about, with so many `running`, as many as there may be if left out.
 
     In a step every one of n sequences generates a token, so n / output of them end, and as many prompts are computed
     beside, or before that where they are computed apart; where these do not fit in a step's tokens, it is the tokens
     that limit.
     """
-    step, running = spec.step, sequences_at_most(spec, blocks, prompt, output)
+    step = spec.step
+    running = sequences_at_most(spec, blocks, prompt, output) if running is None else running
     new = max(prompt - cached, 1.0)
     ends = running / output
     if spec.tokens < ends * (new + output):

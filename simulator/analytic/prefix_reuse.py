@@ -19,26 +19,37 @@ from simulator.distributions import Distribution
 from simulator.program.instructions import Revisit
 from simulator.program.stations import Inference
 
-DRAWS = 1024
-HALVINGS = 30
+DRAWS = 256
+HALVINGS = 20
+NUMBERS_RUNNING = 16
 
 
 def most_sequences_per_second(
     spec: Inference, blocks: float, prompt: float, cached: float, output: float, revisit: Revisit | None
 ) -> float:
-    """As `sequences_per_second`, where of the `cached` tokens those of a `revisit` are only found that had room."""
+    """As `sequences_per_second`, where of the `cached` tokens those of a `revisit` are only found that had room.
+
+    With fewer sequences running more is kept, and less to be computed: with the number of them that does most, which
+    is what an engine can do as long as no more come. Where more wait, it does less, and does not come back by itself.
+    """
     if revisit is None or revisit.found <= 0.0:
         return sequences_per_second(spec, blocks, prompt, cached, output)
-    known = revisit
-    running = sequences_at_most(spec, blocks, prompt, output) * (prompt + 0.5 * output)
-    room = max(blocks * spec.block - running, 0.0)
+    most = sequences_at_most(spec, blocks, prompt, output)
+    shares = (number / NUMBERS_RUNNING for number in range(1, NUMBERS_RUNNING + 1))
+    return max(_rate_of(spec, blocks, prompt, cached, output, revisit, max(share * most, 1.0)) for share in shares)
+
+
+def _rate_of(
+    spec: Inference, blocks: float, prompt: float, cached: float, output: float, revisit: Revisit, running: float
+) -> float:
+    """Sequences a second with so many running, which take room from what is kept."""
+    room = max(blocks * spec.block - running * (prompt + 0.5 * output), 0.0)
 
     def rate(share: float) -> float:
-        return sequences_per_second(spec, blocks, prompt, cached - (1.0 - share) * known.found, output)
+        return sequences_per_second(spec, blocks, prompt, cached - (1.0 - share) * revisit.found, output, running)
 
     # The more is found the more sequences there are, and the less of them is found.
-    share = _root(lambda share: share_found(known, rate(share), room) - share, 0.0, 1.0)
-    return rate(share)
+    return rate(_root(lambda share: share_found(revisit, rate(share), room) - share, 0.0, 1.0))
 
 
 def share_found(revisit: Revisit, rate: float, room: float) -> float:
@@ -68,8 +79,9 @@ def found_on_any(revisit: Revisit, replicas: int) -> float:
 
 @lru_cache(maxsize=256)
 def _idle(distribution: Distribution) -> NDArray[np.float64]:
-    """Some draws, always the same."""
-    return distribution.sample(lambda number: np.random.default_rng(number).uniform(1e-9, 1.0 - 1e-9, DRAWS))
+    """Some draws, always the same, of uniforms that are spread evenly."""
+    even = (np.arange(DRAWS) + 0.5) / DRAWS
+    return distribution.sample(lambda number: np.random.default_rng(number).permutation(even))
 
 
 def _root(falling: Callable[[float], float], low: float, high: float) -> float:

@@ -109,7 +109,8 @@ def mean_results_of(system: System, operation: str) -> float:
     Every way of a choice is counted in full, and a loop once: it only serves analysis.
     """
     service, _, name = operation.partition(".")
-    return _results_in(system, system.services[service].operations[name])
+    deployed = system.services.get(service)  # None where a message goes to a broker
+    return 0.0 if deployed is None else _results_of(system, deployed.operations.get(name, ()))
 
 
 def _results_in(system: System, value: Any) -> float:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from simulator.analytic.demands import Facts
+from simulator.analytic.demands import Facts, WorkloadFacts
 from simulator.model.system import System
 from simulator.program.program import DEADLINE, QUEUE_FULL, TIMEOUT, WAITED_TOO_LONG, Program, Users
 from simulator.results.limits import binding_limit, rejecting, use_of_limit
 from simulator.results.metrics import SATURATED, busiest
 from simulator.results.results import Bottleneck
 from simulator.results.section import Section
+from simulator.results.statistics import Statistic
 
 FULL = 0.99
 """Busy share of a resource that is busy all the time."""
 FAILING = 0.01
 """Share of requests that fail of waiting from which a resource that is busy all the time is overloaded."""
 OF_WAITING = (TIMEOUT, QUEUE_FULL, DEADLINE, WAITED_TOO_LONG)
-CLEARLY_MORE = 1.02
-"""How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed."""
+CLEARLY_MORE, CLEARLY_LESS = 1.02, 0.8
+"""How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed, and how
+much less where analysis takes it for overloaded."""
+HALF = 0.5
+"""Busy share of a resource without a queue, such as analysis takes for overloaded, from which it is."""
 
 
 class Overload:
@@ -48,15 +52,19 @@ class Overload:
         """
         resource, busy = busiest(self.sections, self.program, without=self.limits)
         factor, saturated = self.saturation()
-        if factor <= 1.0 and busy.pooled >= SATURATED:
+        fails = saturated is not None and busy.pooled >= HALF and self._failing_of_waiting(saturated) >= FAILING
+        if factor <= 1.0 and (busy.pooled >= SATURATED or fails):
             return f"the load is {1.0 / factor:.2f} times the capacity of {saturated}"
-        if busy.pooled >= FULL and self._failing_of_waiting() >= FAILING:
+        if resource is not None and busy.pooled >= FULL and self._failing_of_waiting(resource) >= FAILING:
             return f"{resource} is busy all the time"
         return ""
 
-    def _failing_of_waiting(self) -> float:
-        """Share of the requests of open workloads, messages included, that fail because they wait."""
-        chosen = [n for n, each in enumerate(self.program.workloads) if not isinstance(each.source, Users)]
+    def _failing_of_waiting(self, resource: str) -> float:
+        """Share of the requests of open workloads that fail because they wait, of those that use a resource."""
+        using = {each.workload for each in self.facts.workloads if _uses(each, resource)}
+        using |= {each.stream for each in self.facts.messages if any(each.per_request.get(name) for name in using)}
+        workloads = enumerate(self.program.workloads)
+        chosen = [n for n, each in workloads if each.name in using and not isinstance(each.source, Users)]
         each = [section.workloads[number] for section in self.sections for number in chosen]
         failed = sum(one.failures[reason] for one in each for reason in OF_WAITING)
         return failed / max(sum(one.completed + one.failed for one in each), 1)
@@ -81,10 +89,20 @@ class Overload:
         resource, busy = busiest(self.sections, self.program)
         if resource is None:
             return None
-        utilization, factor = busy.estimate(confidence), self.facts.saturation_of(resource)
-        if factor is not None and busy.pooled * factor < 1.0 - SATURATED:
-            factor = None  # analysis overstates what is asked of it
-        elif factor is not None and utilization.low * factor > CLEARLY_MORE and self.system.has_steady_state:
-            factor = 1.0 / busy.pooled
         names = {limit.resource: limit.name for limit in self.facts.limits}
-        return Bottleneck(resource, utilization, factor, names.get(resource))
+        return Bottleneck(
+            resource, busy.estimate(confidence), self._factor(resource, busy, confidence), names.get(resource)
+        )
+
+    def _factor(self, resource: str, busy: Statistic, confidence: float) -> float | None:
+        """The load multiplier that saturates a resource: by analysis, unless the simulation saw clearly another."""
+        factor = self.facts.saturation_of(resource)
+        if factor is None or busy.pooled * factor < 1.0 - SATURATED:
+            return None  # analysis overstates what is asked of it
+        asked_more = busy.estimate(confidence).low * factor > CLEARLY_MORE and self.system.has_steady_state
+        asked_less = factor < 1.0 and busy.pooled * factor < CLEARLY_LESS and not self.reason()
+        return 1.0 / busy.pooled if asked_more or asked_less else factor
+
+
+def _uses(workload: WorkloadFacts, resource: str) -> bool:
+    return any(each.resource == resource and each.visits > 0.0 for each in workload.demands)

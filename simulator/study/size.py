@@ -24,6 +24,8 @@ from simulator.study.trial import Trial, try_system, with_objectives
 MOST = 1024
 MOST_INVALID = 64
 """Numbers in a row that a field may not take before the search is given up; GPUs of one replica of an LLM are fewer."""
+ENOUGH = 3
+"""Numbers, each twice the last one, that leave all as it is by analysis before the search is given up."""
 Tell = Callable[[float, bool], None]
 
 
@@ -205,7 +207,7 @@ class _Search:
             trial = self.try_number(number)
             if trial.met:
                 return trial, bad
-            self.in_vain = _in_vain(bad, trial) if bad is not None else ""
+            self.in_vain = _in_vain(self.trials)
             bad = trial
             number = None if self.in_vain else self.numbers.larger(number)
         return None, bad
@@ -234,12 +236,11 @@ class _Search:
         )
 
 
-def _in_vain(less: Trial, more: Trial) -> str:
-    """Why still more does not help: something else is too small for the load, and as much so with more as with less."""
-    before, after = less.results.bottleneck, more.results.bottleneck
-    if before is None or after is None or before.resource != after.resource:
+def _in_vain(trials: Sequence[Trial]) -> str:
+    """Why more does not help: by analysis something is too small for the load, whatever number was tried lately."""
+    if len(trials) < ENOUGH or len({trial.saturation for trial in trials[-ENOUGH:]}) > 1:
         return ""
-    was, factor = before.saturation_factor, after.saturation_factor
-    if was is None or factor is None or factor >= 1.0 or not math.isclose(was, factor, rel_tol=0.02):
+    factor, resource = trials[-1].saturation
+    if resource is None or factor >= 1.0:
         return ""
-    return f"; more of it does not help: {after.resource} saturates at {factor:.3g} times this load"
+    return f"; more of it does not help: {resource} saturates at {factor:.3g} times this load"

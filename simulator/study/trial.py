@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,8 @@ class Trial:
     met: bool
     decided: bool
     broken: str
+    saturation: tuple[float, str | None] = (math.inf, None)
+    """By analysis: the multiple of the load at which the first resource saturates, and which that is."""
 
 
 def try_system(system: System, settings: Settings, value: float) -> Trial:
@@ -39,7 +42,8 @@ def try_system(system: System, settings: Settings, value: float) -> Trial:
         experiment.extend(2 * len(experiment.replications))
         results = replace(experiment.results(), wall_s=results.wall_s)
     broken = "; ".join(_broken(results))
-    return Trial(value, results, not broken, _decided(results), broken)
+    saturation = experiment.facts.saturation_factor, experiment.facts.saturated_resource
+    return Trial(value, results, not broken, _decided(results), broken, saturation)
 
 
 def with_objectives(system: System, objectives: Sequence[Objective]) -> System:
