@@ -187,7 +187,7 @@ def _search(misfit: Misfit) -> _Found:
     from scipy.optimize import least_squares
 
     logarithms = np.zeros(len(misfit.parameters))
-    misfit.take_durations(logarithms)
+    misfit.take_lengths(logarithms)
     _check_influence(misfit, logarithms)
     for _ in range(MOST_ROUNDS):
         best = least_squares(
@@ -195,7 +195,7 @@ def _search(misfit: Misfit) -> _Found:
             gtol=1e-10, max_nfev=MOST_STEPS,
         )  # fmt: skip
         logarithms = best.x
-        if misfit.take_durations(logarithms) <= OTHER_DURATION:
+        if misfit.take_lengths(logarithms) <= OTHER_DURATION:
             break
     predicted = misfit.predicted(logarithms)
     residuals, jacobian = misfit.residuals(logarithms), misfit.jacobian(logarithms)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from simulator.calibration.parameter import Parameter
 from simulator.calibration.validate import Row, simulated
@@ -15,12 +15,13 @@ from simulator.model.measurement import Measurements
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.study.executor import map_tasks
-from simulator.study.run import Experiment, Settings, prepare_engine
+from simulator.study.run import Experiment, Settings, prepare_engine, run
 from simulator.study.sweep import systems_at
 
 if TYPE_CHECKING:
     import numpy as np
 
+Outcome = TypeVar("Outcome")
 CHANGE = 0.05
 """Change of a parameter's logarithm for its derivatives: random numbers are the same, but a request that overtakes
 another makes predictions jump by what is small beside this, and the curvature within it hardly counts."""
@@ -31,21 +32,50 @@ PRECISE = 17
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """A row's model, how long to simulate it, and the seed, which the row has to itself: errors add up otherwise."""
+class _Length:
+    """How a row is simulated: for how long, what of it is left out (s), and the seed, which the row has to itself.
 
-    system: System
+    Were it the same in all rows, all would be too high or too low by chance together, and intervals too narrow.
+    """
+
     duration: float
     seed: int
+    warm_up: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A row's model, and how to simulate it."""
+
+    system: System
+    length: _Length
+
+    def settings(self, settings: Settings) -> Settings:
+        """Those of this task."""
+        return replace(settings, duration=self.length.duration, seed=self.length.seed, jobs=1, progress=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _WarmUp:
+    """Finds how much of a row's simulation is to be left out."""
+
+    settings: Settings
+
+    def __call__(self, task: _Task) -> float:
+        return run(task.system, task.settings(self.settings)).warm_up_s
 
 
 @dataclass(frozen=True, slots=True)
 class _Simulate:
+    """Predicts the figures of a row."""
+
     measurements: Measurements
     settings: Settings
 
     def __call__(self, task: _Task) -> dict[str, tuple[Estimate, bool]]:
-        return simulated(task.system, self.measurements, replace(self.settings, duration=task.duration, seed=task.seed))
+        section = task.system.run.model_copy(update={"warm_up": task.length.warm_up or "none"})
+        system = task.system.model_copy(update={"run": section})
+        return simulated(system, self.measurements, task.settings(self.settings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +107,38 @@ class Misfit:
         self.path, self.overrides, self.parameters = path, overrides, parameters
         self.rows, self.measurements, self.settings, self.heard = rows, measurements, settings, heard
         self.names = [f"line {row.line}: {column}" for row in rows for column in measurements.compare]
-        self.durations: list[float] = []
-        self.seeds: list[int] = []
+        self._lengths: list[_Length] = []
         self._known: dict[bytes, _Errors | None] = {}
 
-    def take_durations(self, logarithms: np.ndarray) -> float:
+    def take_lengths(self, logarithms: np.ndarray) -> float:
         """Simulate each row for as long as it should be with these parameters; returns the largest ratio to before.
 
-        Between, durations stay: another number of requests would make predictions jump.
+        Between, durations and warm-ups stay: predictions would jump with the number of requests that are measured.
         """
         systems = self._systems(logarithms)
         assert systems is not None
         experiments = [Experiment(each, self.settings) for each in systems]
-        self.seeds = [each.seed + row.line for each, row in zip(experiments, self.rows, strict=True)]
-        before, self.durations = self.durations, [each.duration for each in experiments]
-        if not before:
+        pairs = zip((each.duration for each in experiments), (each.duration for each in self._lengths), strict=False)
+        ratio = max((max(new / old, old / new) for new, old in pairs), default=math.inf)
+        if ratio == 1.0:
+            return ratio
+        if not self._lengths:
             prepare_engine(systems[0], self.settings)
-        ratio = max((max(a / b, b / a) for a, b in zip(before, self.durations, strict=False)), default=math.inf)
-        if ratio > 1.0:
-            self._known.clear()
+        lengths = [
+            _Length(each.duration, each.seed + row.line) for each, row in zip(experiments, self.rows, strict=True)
+        ]
+        tasks = [_Task(*each) for each in zip(systems, lengths, strict=True)]
+        warm_ups = self._mapped(_WarmUp(self.settings), tasks)
+        self._lengths = [replace(length, warm_up=warm_up) for length, warm_up in zip(lengths, warm_ups, strict=True)]
+        self._known.clear()
         return ratio
+
+    def _mapped(self, function: Callable[[_Task], Outcome], tasks: Sequence[_Task]) -> list[Outcome]:
+        found = []
+        for each in map_tasks(function, tasks, self.settings.jobs):
+            found.append(each)
+            self.heard()
+        return found
 
     def residuals(self, logarithms: np.ndarray) -> np.ndarray:
         """Shape (n,); NaN where the model does not take such parameters."""
@@ -130,17 +172,8 @@ class Misfit:
         """The errors at some points, None where the model does not take them; known ones are not simulated again."""
         new = {point.tobytes(): point for point in points if point.tobytes() not in self._known}
         systems = {key: self._systems(point) for key, point in new.items()}
-        tasks = [
-            _Task(*each)
-            for built in systems.values()
-            if built
-            for each in zip(built, self.durations, self.seeds, strict=True)
-        ]
-        results = []
-        simulate = _Simulate(self.measurements, replace(self.settings, jobs=1, progress=None))
-        for found in map_tasks(simulate, tasks, self.settings.jobs):
-            results.append(found)
-            self.heard()
+        tasks = [_Task(*each) for built in systems.values() if built for each in zip(built, self._lengths, strict=True)]
+        results = self._mapped(_Simulate(self.measurements, self.settings), tasks)
         remaining = iter(results)
         for key, built in systems.items():
             self._known[key] = self._errors([next(remaining) for _ in self.rows]) if built else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -13,15 +13,12 @@ from rich.text import Text
 from simulator.calibration.calibrate import Calibration
 from simulator.calibration.parameter import Parameter
 from simulator.calibration.validate import Comparison, mean_absolute_percentage_error
-from simulator.report.layout import counted, heading, lines_of, table_of
+from simulator.report.layout import counted, heading, interval, lines_of, table_of, value
 from simulator.results.estimate import Estimate
 from simulator.results.results import to_json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-DIGITS = 3
-"""Of the ends of intervals."""
 
 
 def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
@@ -29,9 +26,8 @@ def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
     yield heading(found.after.model)
     yield _estimates(found)
     yield _errors(found)
-    if found.warnings:
-        yield lines_of([("warning", text) for text in found.warnings])
-    yield lines_of([("interval", "95 %, takes the errors of the figures for independent and the model for right")])
+    lines = [*_without_prediction(found), *(("warning", text) for text in found.warnings)]
+    yield lines_of([*lines, ("interval", "95 %, if errors are independent and nothing but these numbers is wrong")])
     yield heading("to apply it")
     yield Text("\n".join(f"--set {shlex.quote(setting)}" for setting in found.settings), overflow="fold")
 
@@ -40,37 +36,39 @@ def _estimates(found: Calibration) -> Table:
     table = table_of("parameter", "start", "estimate", "interval")
     for parameter, estimate in zip(found.parameters, found.estimates, strict=True):
         table.add_row(
-            parameter.path, parameter.text(parameter.start), parameter.text(estimate.value), _interval(estimate)
+            parameter.path,
+            parameter.text(parameter.start),
+            f"{parameter.before}{value(estimate, 'count')}{parameter.after}",
+            interval(estimate, "count"),
         )
     return table
 
 
-def _interval(estimate: Estimate) -> str:
-    """In the unit of the estimate, with as many decimals as tell the ends apart from it."""
-    if math.isnan(estimate.low):
-        return "–"
-    width = estimate.high - estimate.low
-    digits = DIGITS if width == 0.0 else max(DIGITS, 2 + math.ceil(math.log10(estimate.value / width)))
-    return f"[{estimate.low:#.{digits}g}, {estimate.high:#.{digits}g}]"
-
-
 def _errors(found: Calibration) -> Table:
-    table = table_of("mean absolute error", "before", "after", "without a prediction")
-    for label, choose in (("fitted", found.fitted), ("held out", found.held_out)):
-        before, after = choose(found.before), choose(found.after)
-        if after:
-            label = f"{label}, {counted(len(after), 'number')}"
-            table.add_row(label, _error(before), _error(after), f"{_unpredicted(before)}, then {_unpredicted(after)}")
+    table = table_of("mean absolute error", "before", "after")
+    for label, before, after in _groups(found):
+        table.add_row(f"{label}, {counted(len(after), 'number')}", _error(before), _error(after))
     return table
+
+
+def _groups(found: Calibration) -> Iterator[tuple[str, Sequence[Comparison], Sequence[Comparison]]]:
+    """Rows that were fitted to and that were not, where there are such: before and after."""
+    for label, choose in (("fitted", found.fitted), ("held out", found.held_out)):
+        if choose(found.after):
+            yield label, choose(found.before), choose(found.after)
+
+
+def _without_prediction(found: Calibration) -> Iterator[tuple[str, str]]:
+    """How many figures the errors leave out."""
+    for label, *groups in _groups(found):
+        before, after = (sum(math.isnan(each.error) for each in group) for group in groups)
+        if before or after:
+            yield label, f"without a prediction, and in no error: {before} before, {after} after"
 
 
 def _error(comparisons: Sequence[Comparison]) -> str:
     error = mean_absolute_percentage_error(comparisons)
     return "–" if math.isnan(error) else f"{error:.1%}"
-
-
-def _unpredicted(comparisons: Sequence[Comparison]) -> int:
-    return sum(math.isnan(each.error) for each in comparisons)
 
 
 def calibration_json(found: Calibration) -> dict[str, Any]:
