@@ -194,9 +194,12 @@ def _search(misfit: Misfit) -> _Found:
             misfit.residuals, logarithms, misfit.jacobian, method="trf", ftol=FEWER_SQUARES, xtol=SMALL_STEP,
             gtol=1e-10, max_nfev=MOST_STEPS,
         )  # fmt: skip
-        logarithms = best.x
-        if misfit.take_lengths(logarithms) <= OTHER_DURATION:
+        start, logarithms = logarithms, best.x
+        predicted = misfit.predicted(logarithms)
+        # A warm-up that was found where there is no steady state leaves out too much.
+        if misfit.other_length(logarithms) <= OTHER_DURATION and (misfit.predicted(start) == predicted).all():
             break
+        misfit.take_lengths(logarithms)
     predicted = misfit.predicted(logarithms)
     residuals, jacobian = misfit.residuals(logarithms), misfit.jacobian(logarithms)
     known = uncertainty(jacobian[predicted], residuals[predicted])

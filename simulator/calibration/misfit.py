@@ -110,20 +110,16 @@ class Misfit:
         self._lengths: list[_Length] = []
         self._known: dict[bytes, _Errors | None] = {}
 
-    def take_lengths(self, logarithms: np.ndarray) -> float:
-        """Simulate each row for as long as it should be with these parameters; returns the largest ratio to before.
+    def take_lengths(self, logarithms: np.ndarray) -> None:
+        """Simulate each row for as long as these parameters need, and leave out what they need to be left out.
 
-        Between, durations and warm-ups stay: predictions would jump with the number of requests that are measured.
+        In between both stay: predictions would jump with the number of requests that are measured.
         """
         systems = self._systems(logarithms)
         assert systems is not None
-        experiments = [Experiment(each, self.settings) for each in systems]
-        pairs = zip((each.duration for each in experiments), (each.duration for each in self._lengths), strict=False)
-        ratio = max((max(new / old, old / new) for new, old in pairs), default=math.inf)
-        if ratio == 1.0:
-            return ratio
         if not self._lengths:
             prepare_engine(systems[0], self.settings)
+        experiments = [Experiment(each, self.settings) for each in systems]
         lengths = [
             _Length(each.duration, each.seed + row.line) for each, row in zip(experiments, self.rows, strict=True)
         ]
@@ -131,7 +127,13 @@ class Misfit:
         warm_ups = self._mapped(_WarmUp(self.settings), tasks)
         self._lengths = [replace(length, warm_up=warm_up) for length, warm_up in zip(lengths, warm_ups, strict=True)]
         self._known.clear()
-        return ratio
+
+    def other_length(self, logarithms: np.ndarray) -> float:
+        """Largest ratio, of at least 1, between a duration that these parameters need and that which is simulated."""
+        systems = self._systems(logarithms)
+        assert systems is not None
+        needed = [Experiment(each, self.settings).duration for each in systems]
+        return max(max(new / old.duration, old.duration / new) for new, old in zip(needed, self._lengths, strict=True))
 
     def _mapped(self, function: Callable[[_Task], Outcome], tasks: Sequence[_Task]) -> list[Outcome]:
         found = []
