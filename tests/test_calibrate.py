@@ -47,6 +47,7 @@ COMPUTE, IOPS = "services.web.operations.page.0.compute.exponential", "hosts.db.
 TRUE = {COMPUTE: 4.2, IOPS: 200.0}
 LOADS = ((20, 30), (60, 60), (100, 90), (140, 110))
 FEW = sim.Settings(duration=60.0, replications=2)
+FEWEST = sim.Settings(duration=20.0, replications=2)
 LLM = """
 hosts: {box: {cpu: 1}}
 llms:
@@ -114,7 +115,7 @@ def tpsim(monkeypatch, capsys):
     return run
 
 
-QUICK = ("-d", "60s", "-r", "2", "-j", "1")
+QUICK = ("-d", "20s", "-r", "2", "-j", "1")
 
 
 # Estimates
@@ -145,11 +146,11 @@ def test_the_start_hardly_matters(shop):
 
 
 def test_held_out_rows_change_nothing(shop, table):
-    first = calibrate(shop, [COMPUTE], settings=FEW)
+    first = calibrate(shop, [COMPUTE], settings=FEWEST)
     lines = table.splitlines()
     cells = lines[-1].split(",")
     shop.with_name("shop.csv").write_text("\n".join([*lines[:-1], ",".join([*cells[:2], "9", "9", "9"])]) + "\n")
-    second = calibrate(shop, [COMPUTE], settings=FEW)
+    second = calibrate(shop, [COMPUTE], settings=FEWEST)
     assert first.estimates == second.estimates
     assert first.lines == second.lines == {2, 3, 4}
     assert first.fitted(first.after) == second.fitted(second.after)
@@ -157,9 +158,9 @@ def test_held_out_rows_change_nothing(shop, table):
 
 
 def test_errors_are_those_of_validate(shop):
-    found = calibrate(shop, [COMPUTE], settings=FEW)
-    assert found.before == validate(shop, settings=FEW)
-    assert found.after == validate(shop, overrides=found.settings, settings=FEW)
+    found = calibrate(shop, [COMPUTE], settings=FEWEST)
+    assert found.before == validate(shop, settings=FEWEST)
+    assert found.after == validate(shop, overrides=found.settings, settings=FEWEST)
 
 
 def test_jobs_change_nothing(shop):
@@ -196,7 +197,7 @@ def test_step_times_of_a_language_model(tmp_path):
 def test_parameters_that_only_their_sum_matters_of_are_not_told_apart(shop):
     shop.write_text(SHOP.replace("write: 8 KiB", "delay: 3 ms}, {delay: 2 ms"))
     first, second = "services.db.operations.put.0.delay", "services.db.operations.put.1.delay"
-    found = calibrate(shop, [first, second], settings=FEW)
+    found = calibrate(shop, [first, second], settings=FEWEST)
     (pair,) = [each for each in found.warnings if "told apart" in each]
     assert first in pair
     assert second in pair
@@ -225,7 +226,7 @@ def test_the_uncertainty_is_that_of_linear_regression():
 
 def test_nothing_held_out_is_said(shop):
     shop.write_text(SHOP.split("  fitted")[0])
-    found = calibrate(shop, [COMPUTE], settings=FEW)
+    found = calibrate(shop, [COMPUTE], settings=FEWEST)
     assert found.lines == {2, 3, 4, 5}
     assert found.held_out(found.after) == ()
     assert any("nothing is held out" in each for each in found.warnings)
@@ -245,7 +246,7 @@ def test_as_many_parameters_as_numbers_leave_no_interval(shop):
         "[20/s, 60/s, 100/s]", "[20/s]"
     )
     shop.write_text(text)
-    found = calibrate(shop, [IOPS], settings=FEW)
+    found = calibrate(shop, [IOPS], settings=FEWEST)
     assert math.isnan(found.estimates[0].low)
     assert any("nothing is left" in each for each in found.warnings)
 
@@ -308,8 +309,8 @@ def test_the_written_model_is_the_old_one_with_other_numbers(shop, tpsim):
     settings = [line.removeprefix("--set ").strip("'") for line in out.splitlines() if line.startswith("--set")]
     assert sim.load(shop.with_name("fitted.yaml")) == sim.load(shop, settings)
     assert (
-        validate(shop.with_name("fitted.yaml"), settings=FEW).comparisons
-        == validate(shop, overrides=settings, settings=FEW).comparisons
+        validate(shop.with_name("fitted.yaml"), settings=FEWEST).comparisons
+        == validate(shop, overrides=settings, settings=FEWEST).comparisons
     )
     code, out, err = tpsim("calibrate", "shop.yaml", "--fit", COMPUTE, "-o", "fitted.yaml")
     assert (code, out) == (2, "")
