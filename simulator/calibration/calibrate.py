@@ -233,8 +233,8 @@ def _about_figures(misfit: Misfit, found: _Found) -> list[str]:
     predicted = misfit.predicted(found.logarithms)
     missing = [name for name, there in zip(misfit.names, predicted, strict=True) if not there]
     said = [
-        f"{name} has no prediction at the estimates: taken for {math.exp(PENALTY):.0f} times too high in the fit, left "
-        "out of the intervals"
+        f"{name} has no prediction at the estimates, for want of a steady state or of requests: its error has a factor "
+        f"of {math.exp(PENALTY):.0f} added to it in the fit, and is left out of the intervals"
         for name in missing[:MOST_SAID]
     ]
     if len(missing) > MOST_SAID:
