@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from simulator.analytic.demands import facts
+    from simulator.calibration.calibrate import calibrate
     from simulator.calibration.drift import monitor
     from simulator.calibration.validate import validate
     from simulator.engines import simulate
@@ -44,6 +45,7 @@ __all__ = [
     "Settings",
     "System",
     "TpsimError",
+    "calibrate",
     "capacity",
     "compare",
     "facts",
@@ -63,6 +65,7 @@ __all__ = [
 
 _HOMES = {
     "analytic.demands": ("facts",),
+    "calibration.calibrate": ("calibrate",),
     "calibration.drift": ("monitor",),
     "calibration.validate": ("validate",),
     "engines": ("simulate",),

@@ -88,6 +88,14 @@ VERBS = {
     "sweep": ["sweep", "shop.yaml", "--vary", "hosts.app.count=1,2", *QUICK],
     "capacity": ["capacity", "shop.yaml", "--tolerance", "40%", *QUICK],
     "validate": ["validate", "shop.yaml", "measured.csv", *QUICK],
+    "calibrate": [
+        "calibrate",
+        "shop.yaml",
+        "measured.csv",
+        "--fit",
+        "services.web.operations.browse.0.compute",
+        *QUICK,
+    ],
     "monitor": ["monitor", "shop.yaml", "measured-windows.csv", *QUICK],
 }
 FORCING = ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "TPSIM_DEBUG")
@@ -398,6 +406,8 @@ def test_output_fits_and_is_plain(tpsim, verb):
             replaced[3] = "workloads.customers-of-the-european-web-shop-on-black-friday.rate=50/s"
         if verb == "capacity":
             replaced += ["--objective", "mean < 50 ms"]
+        if verb == "calibrate":
+            replaced[4] = f"{DISK}.iops"
         outcome = tpsim(*replaced)
         assert (outcome.code in (0, 4), outcome.err) == (True, "")
         outputs.append(outcome.out)

@@ -12,11 +12,10 @@ from simulator.errors import InputError, Problem
 from simulator.model.columns import read_rows
 from simulator.model.files import load
 from simulator.model.measurement import Measurements
-from simulator.model.objective import Metric, parse_metric
+from simulator.model.objective import parse_metric
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.results.metrics import statistic, steady
-from simulator.results.results import Results
 from simulator.study.executor import map_tasks
 from simulator.study.run import Experiment, Settings, finish, prepare_engine
 from simulator.study.sweep import systems_at
@@ -97,7 +96,7 @@ def validate(
     path = Path(model)
     system = load(path, overrides)
     measurements = measurements_of(system, path)
-    source = _table(path, measurements, table)
+    source = table_path(path, measurements, table)
     every, problems = _rows(source, measurements)
     rows = [row for row in every if _passes(row, source, where or {})]
     rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
@@ -159,7 +158,8 @@ def measurements_of(system: System, path: Path) -> Measurements:
     return system.measurements
 
 
-def _table(model: Path, measurements: Measurements, table: str | Path | None) -> Path:
+def table_path(model: Path, measurements: Measurements, table: str | Path | None) -> Path:
+    """The table that is asked for, or the model's own; raises InputError where there is neither."""
     if table is not None:
         return Path(table)
     if measurements.file is None:
@@ -242,17 +242,28 @@ class _Predictor:
     settings: Settings
 
     def __call__(self, system: System) -> dict[str, Estimate]:
-        metrics = {column: parse_metric(text) for column, text in self.measurements.compare.items()}
-        experiment = Experiment(system, self.settings, list(metrics.values()))
-        results = finish(experiment)
-        return {column: _prediction(metric, experiment, results) for column, metric in metrics.items()}
+        found = simulated(system, self.measurements, self.settings)
+        return {
+            column: figure if is_steady else Estimate.without_interval(math.nan)
+            for column, (figure, is_steady) in found.items()
+        }
 
 
-def _prediction(metric: Metric, experiment: Experiment, results: Results) -> Estimate:
-    found = statistic(metric, experiment.sections, experiment.program)
-    if metric.dimension == "duration" and not steady(metric, experiment.program, results):
-        return Estimate.without_interval(math.nan)
-    return found.estimate(results.confidence)
+def simulated(system: System, measurements: Measurements, settings: Settings) -> dict[str, tuple[Estimate, bool]]:
+    """What a simulation says of each compared column, and whether that is no latency without a steady state.
+
+    Such a latency depends on how long is simulated, so it is no prediction.
+    """
+    metrics = {column: parse_metric(text) for column, text in measurements.compare.items()}
+    experiment = Experiment(system, settings, list(metrics.values()))
+    results = finish(experiment)
+    return {
+        column: (
+            statistic(metric, experiment.sections, experiment.program).estimate(results.confidence),
+            metric.dimension != "duration" or steady(metric, experiment.program, results),
+        )
+        for column, metric in metrics.items()
+    }
 
 
 def _comparisons(row: Row, predicted: Mapping[str, Estimate], measurements: Measurements) -> list[Comparison]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from simulator.cli import capacity, check, compare, models, monitor, run, schema, sweep, validate
+from simulator.cli import calibrate, capacity, check, compare, models, monitor, run, schema, sweep, validate
 from simulator.cli.exit_codes import BUG, FINE, INTERRUPTED, INVALID, USAGE
 from simulator.cli.output import say
 from simulator.errors import ConservationError, InputError, TpsimError, UsageError
@@ -25,6 +25,7 @@ VERBS: tuple[Callable[..., None], ...] = (
     sweep.sweep,
     capacity.capacity,
     validate.validate,
+    calibrate.calibrate,
     monitor.monitor,
     schema.schema,
     models.models,

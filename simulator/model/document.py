@@ -99,6 +99,24 @@ def read(text: str, source: str) -> tuple[Any, list[Problem]]:
     return _Reader(text, source).read()
 
 
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A scalar in the text of a document: where its first character is, and that behind its last; its quotes."""
+
+    start: int
+    end: int
+    quote: str
+
+
+def scalars(text: str) -> dict[Place, Scalar]:
+    """Every scalar of a YAML text that `read` can read, keys included, by its place; none that has an anchor."""
+    return {
+        _place(event): Scalar(event.start_mark.index, event.end_mark.index, event.style or "")
+        for event in YAML(typ="safe", pure=True).parse(text)
+        if type(event).__name__ == "ScalarEvent" and not event.anchor
+    }
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """A path of a document in one line: `services.web.workers`."""
     return ".".join(text if (text := str(part)).isprintable() else repr(text) for part in path)

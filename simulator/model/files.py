@@ -37,7 +37,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> System:
     Raises InputError with every problem found.
     """
     path = Path(path)
-    return _load(_text(path), str(path), overrides, path.parent, path.stem)
+    return _load(text_of(path), str(path), overrides, path.parent, path.stem)
 
 
 def loads(text: str, overrides: Iterable[str] = (), source: str = "model") -> System:
@@ -63,7 +63,7 @@ def _load(text: str, source: str, overrides: Iterable[str], directory: Path, nam
 
 def read_document(path: Path) -> Any:
     """The nested mappings and lists of a model file, with what it extends; raises InputError where it is none."""
-    document = parse_document(_text(path), str(path), path.parent)
+    document = parse_document(text_of(path), str(path), path.parent)
     document.setdefault("name", path.stem)
     return document
 
@@ -84,7 +84,7 @@ def _document(text: str, source: str, directory: Path) -> tuple[Any, list[Proble
     document, problems = _mapping(text, source)
 
     def base(path: Path) -> Any:
-        found, more = _mapping(_text(path), str(path))
+        found, more = _mapping(text_of(path), str(path))
         problems.extend(more)
         return found
 
@@ -100,7 +100,7 @@ def _mapping(text: str, source: str) -> tuple[Any, list[Problem]]:
     raise InputError([*problems, Problem(source, 1, 1, "", message)])
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
     """The text of a file; raises InputError where it cannot be one."""
     source = str(path)
     try:

@@ -167,6 +167,30 @@ def _assign(annotation: Any, node: Any, rest: tuple[str, ...], value: Any, seen:
     return changed, keys
 
 
+def find(root: type[Part], document: Any, path: tuple[str, ...]) -> tuple[Keys, Any]:
+    """The value at a dotted path, after the keys at which it is written.
+
+    Where a short form is written in place of the mapping that holds the value, the keys are those of the short form.
+    Raises NoPlaceError for a path that leads to no place of a model, or to one that the document leaves out.
+    """
+    annotation, node, rest = root, document, path
+    written: Keys = ()
+    seen: Keys = ()
+    while rest:
+        shape = meaning(annotation, node)
+        if shape is None:
+            raise NoPlaceError(f"{_where(seen)} is a single value, it has no {'.'.join(rest)!r}")
+        whole = _long_form(shape, node)
+        key, rest = _next_key(shape, whole, rest, seen)
+        if not _holds(whole, key):
+            raise NoPlaceError(f"{_where((*seen, key))} is left out, expected it to be given")
+        if _holds(node, key):
+            written = (*written, key)
+        seen = (*seen, key)
+        annotation, node = _below(shape, key), whole[key]
+    return written, node
+
+
 def _long_form(shape: Any, node: Any) -> Any:
     """The mapping or list that stands at a place, short forms written out, empty ones made."""
     if is_part(shape):
