@@ -137,6 +137,7 @@ def test_parameters_are_found_again(shop):
     assert all(done < planned for done, planned in told)
 
 
+@pytest.mark.slow
 def test_the_start_hardly_matters(shop):
     near = calibrate(shop, [COMPUTE], settings=FEW)
     far = calibrate(shop, [COMPUTE], overrides=[f"{COMPUTE}=30 ms"], settings=FEW)
@@ -163,6 +164,7 @@ def test_errors_are_those_of_validate(shop):
     assert found.after == validate(shop, overrides=found.settings, settings=FEWEST)
 
 
+@pytest.mark.slow
 def test_jobs_change_nothing(shop):
     measurements = sim.load(shop).measurements
     rows = read_table(shop.with_name("shop.csv"), measurements)[:2]
