@@ -1,16 +1,22 @@
 """Compiled functions are linked as wholes, and compile without that too."""
 
+import hashlib
 import os
+import pickle
+import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from simulator.engines.compiled import compiling
 from simulator.engines.compiled.building import library_of
-from simulator.engines.compiled.compiling import compiled_once
+from simulator.engines.compiled.compiling import compiled_once, is_kept
 from simulator.engines.compiled.linking import Part, Whole
+from simulator.engines.compiled.machine_code import MachineCode
 from simulator.engines.compiled.pointers import compiled, inlined
+from simulator.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 SIGNATURE = "int64(int64)"
@@ -74,14 +80,148 @@ def test_a_whole_is_read_again_from_disk_without_being_compiled(cache, monkeypat
     assert again(10) == first(10) == 670
 
 
-def test_code_that_is_cut_short_on_disk_is_compiled_again(cache):
+def zeros_inside(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes(64) + content[middle + 64 :]
+
+
+def pickled(content):
+    """What the format before this one held, with no object code."""
+    return pickle.dumps((content.split(b"\n", 4)[3].decode(), b""))
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "random": lambda content: os.urandom(len(content)),
+    "cut in its head": lambda content: content[:50],
+    "cut in its code": lambda content: content[:-100],
+    "longer": lambda content: content + b"\n",
+    "no code": lambda content: b"\n".join([*content.split(b"\n", 4)[:4], b""]),
+    "wrong symbol": lambda content: content.replace(b"twice_the_sum", b"twice_the_SUM"),
+    "zeros inside": zeros_inside,
+    "another format": lambda content: content.replace(b"code 1", b"code 0", 1),
+    "no text": lambda content: content.replace(b"twice_the_sum", b"twice\xff\xfe"),
+    "an older pickle": pickled,
+    "a pickle of None": lambda content: pickle.dumps(None),
+    "a pickle of a dict": lambda content: pickle.dumps({"symbol": 1}),
+    "a pickle of a missing module": lambda content: b"cno_such_module\nname\n.",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_compiled_again_and_replaced(cache, damage):
     expected = compiled_once(__name__, "twice_the_sum", SIGNATURE)(10)
     (file,) = cache.glob("*.bin")
     whole = file.read_bytes()
-    file.write_bytes(whole[:100])
+    damaged = damage(whole)
+    assert damaged != whole
+    file.write_bytes(damaged)
     compiled_once.cache_clear()
+    assert not is_kept("twice_the_sum")
     assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == expected
-    assert len(file.read_bytes()) == len(whole)
+    assert is_kept("twice_the_sum")
+
+
+def test_a_file_with_the_code_of_another_function_is_compiled_again(cache):
+    for name in ("twice_the_sum", "the_sum_and_itself"):
+        compiled_once(__name__, name, SIGNATURE)
+    (twice,), (itself,) = cache.glob("twice*.bin"), cache.glob("the_sum*.bin")
+    twice.write_bytes(itself.read_bytes())
+    compiled_once.cache_clear()
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == 670
+    assert twice.read_bytes() != itself.read_bytes()
+
+
+def test_code_without_its_function_is_not_called_but_compiled_again(cache):
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == 670
+    (file,) = cache.glob("*.bin")
+    kind, _, rest = file.read_bytes().split(b"\n", 2)
+    name, _, object_code = rest.split(b"\n", 2)
+    with pytest.raises(LookupError, match="no function absent"):
+        MachineCode("absent", object_code).function(SIGNATURE)
+    rest = b"\n".join((name, b"absent", object_code))
+    file.write_bytes(b"\n".join((kind, hashlib.sha256(rest).hexdigest().encode(), rest)))
+    compiled_once.cache_clear()
+    assert is_kept("twice_the_sum")
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == 670
+    assert b"absent" not in file.read_bytes()
+
+
+def test_a_damaged_file_does_not_hide_a_whole_one_elsewhere(cache, tmp_path, monkeypatch):
+    compiled_once(__name__, "twice_the_sum", SIGNATURE)
+    (file,) = cache.glob("*.bin")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / file.name).write_bytes(b"")
+    monkeypatch.setattr(compiling, "_directories", lambda: iter([tmp_path / "damaged", cache]))
+    assert is_kept("twice_the_sum")
+
+
+def test_an_empty_cache_directory_counts_as_none(monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    unset = list(compiling._directories())
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    assert list(compiling._directories()) == unset
+    assert all(directory.is_absolute() for directory in unset)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_a_kept_file_may_be_read_by_whoever_the_umask_allows(cache, umask, mode):
+    before = os.umask(umask)
+    try:
+        compiled_once(__name__, "twice_the_sum", SIGNATURE)
+    finally:
+        os.umask(before)
+    (file,) = cache.iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+def test_a_file_is_on_disk_before_it_has_its_name(cache, monkeypatch):
+    calls, sync, replace = [], os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (calls.append("fsync"), sync(file)))
+    monkeypatch.setattr(os, "replace", lambda *names: (calls.append("replace"), replace(*names)))
+    compiled_once(__name__, "twice_the_sum", SIGNATURE)
+    assert calls == ["fsync", "replace"]
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(cache, monkeypatch):
+    def full(file):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE)(10) == 670
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_code_that_cannot_be_kept_is_told_once_of_what_is_announced(cache, monkeypatch, caplog, announce):
+    (cache / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache / "file"))
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE, announce)(10) == 670
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == (2 if announce else 0)
+    if announce:
+        assert "compiling the engine" in told[0]
+        assert f"could not be kept in {cache / 'file'}: it will be compiled again next time" in told[1]
+
+
+def test_a_worker_does_not_tell_once_more_that_code_cannot_be_kept(cache, monkeypatch, caplog):
+    (cache / "file").touch()
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache / "file"))
+    monkeypatch.setattr("multiprocessing.parent_process", object)
+    compiled_once(__name__, "twice_the_sum", SIGNATURE, True)
+    assert ["compiling the engine" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_code_that_is_kept_is_announced_only(cache, caplog):
+    compiled_once(__name__, "twice_the_sum", SIGNATURE, True)
+    assert ["compiling the engine" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_an_engine_that_may_not_be_compiled_is_refused_clearly(cache, monkeypatch, caplog):
+    monkeypatch.setattr("numba.config.DISABLE_JIT", 1)
+    with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT set: unset it, or use --engine simpy"):
+        compiled_once(__name__, "twice_the_sum", SIGNATURE, True)
+    assert not caplog.records
 
 
 RUN = """
@@ -94,9 +234,26 @@ finally:
 """
 
 
-def test_a_run_whose_engine_is_on_disk_imports_no_compiler():
+def run(**environment):
     command = [sys.executable, "-c", RUN, "run", "models/web-shop.yaml", "-d", "5s", "-r", "2", "--engine", "compiled"]
-    assert subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stderr.splitlines()[-1] == "[]"
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+def test_a_run_whose_engine_is_on_disk_imports_no_compiler():
+    assert run().stderr.splitlines()[-1] == "[]"
+
+
+def test_a_run_whose_engine_is_on_disk_needs_none():
+    usual, done = run(), run(NUMBA_DISABLE_JIT="1")
+    assert (done.returncode, done.stdout) == (usual.returncode, usual.stdout)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_a_run_that_may_not_compile_its_engine_says_what_to_do(tmp_path):
+    done = run(NUMBA_DISABLE_JIT="1", NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "cannot be compiled with NUMBA_DISABLE_JIT set" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 DRAWS = """

@@ -3,6 +3,10 @@
 Numba's own cache looks at the file of the one function that it caches, and so misses a change of a helper in another
 file; here the name of the cached file says everything that the code depends on. What is kept is LLVM's object code,
 which LLVM alone loads: importing Numba takes several times as long as all that a small run does.
+
+LLVM crashes on object code that is damaged, so a file says by a hash what it must hold: a line that names the format,
+the SHA-256 of the rest, the file's own name, the function's symbol, and the object code. A file that does not hold
+that counts as absent.
 """
 
 from __future__ import annotations
@@ -11,9 +15,7 @@ import contextlib
 import hashlib
 import logging
 import os
-import pickle
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib.metadata import version
@@ -22,25 +24,30 @@ from typing import Any
 
 from simulator import elementary, hashing, records, streams
 from simulator.engines.compiled.machine_code import MachineCode, processor
+from simulator.errors import UsageError
 from simulator.program import program, stations, step_time
 
 log = logging.getLogger(__name__)
+
+FORMAT = b"tpsim machine code 1"
+# Where the code is kept is not what it is, and code that is compiled already needs no compiler.
+NOT_OF_THE_CODE = {"NUMBA_CACHE_DIR", "NUMBA_DISABLE_JIT"}
 
 
 @lru_cache
 def compiled_once(module: str, name: str, signature: str, announce: bool = False) -> Callable[..., Any]:
     """A module's function compiled for one signature, from disk where that has been done before.
 
-    `announce` says on the log that it is compiled, where it is not on disk.
+    `announce` says on the log that it is compiled, where it is not on disk, and that it could not be kept. Raises
+    `UsageError` where it is not on disk and Numba is told not to compile.
     """
     file = _file_name(name)
-    code = _kept(file)
-    if code is None:
-        if announce:
-            log.warning("tpsim: compiling the engine, once for this version: this takes up to half a minute")
-        code = _compiled(module, name, signature)
-        _keep(file, code)
-    return code.function(signature)
+    function = _loaded(file, signature)
+    if function is None:
+        code = _compiled(module, name, signature, announce)
+        function = code.function(signature)
+        _keep(file, code, announce)
+    return function
 
 
 def is_kept(name: str) -> bool:
@@ -48,30 +55,76 @@ def is_kept(name: str) -> bool:
     return _kept(_file_name(name)) is not None
 
 
-def _compiled(module: str, name: str, signature: str) -> MachineCode:
+def _loaded(file: str, signature: str) -> Callable[..., Any] | None:
+    """The function on disk, if it is there."""
+    code = _kept(file)
+    if code is not None:
+        with contextlib.suppress(LookupError):
+            return code.function(signature)
+    return None
+
+
+def _compiled(module: str, name: str, signature: str, announce: bool) -> MachineCode:
+    from numba.core import config
+
+    if getattr(config, "DISABLE_JIT", False):  # set when Numba reads its settings: not declared
+        raise UsageError(
+            "the compiled engine cannot be compiled with NUMBA_DISABLE_JIT set: unset it, or use --engine simpy"
+        )
+    if announce:
+        log.warning("tpsim: compiling the engine, once for this version: this takes up to half a minute")
     from simulator.engines.compiled.building import machine_code
 
     return machine_code(module, name, signature)
 
 
 def _kept(file: str) -> MachineCode | None:
+    """The code in the first file of this name that is whole."""
     for directory in _directories():
-        with contextlib.suppress(OSError, EOFError, pickle.UnpicklingError):
-            return MachineCode(*pickle.loads((directory / file).read_bytes()))
+        with contextlib.suppress(OSError):
+            code = _unpacked(file, (directory / file).read_bytes())
+            if code is not None:
+                return code
     return None
 
 
-def _keep(file: str, code: MachineCode) -> None:
+def _keep(file: str, code: MachineCode, announce: bool) -> None:
     """Keep compiled code in the first place that can be written to; nowhere is no error."""
     for directory in _directories():
         with contextlib.suppress(OSError):
-            return _write(directory, file, pickle.dumps((code.symbol, code.object_code)))
+            return _write(directory, file, _packed(file, code))
+    if announce:
+        _say_not_kept()
+
+
+def _say_not_kept() -> None:
+    """Say it on the log, but not once more in each worker process."""
+    from multiprocessing import parent_process
+
+    if parent_process() is None:
+        places = " or ".join(map(str, _directories()))
+        log.warning("tpsim: the compiled engine could not be kept in %s: it will be compiled again next time", places)
+
+
+def _packed(file: str, code: MachineCode) -> bytes:
+    """What a file of this name holds to keep the code."""
+    rest = b"\n".join((file.encode(), code.symbol.encode(), code.object_code))
+    return b"\n".join((FORMAT, hashlib.sha256(rest).hexdigest().encode(), rest))
+
+
+def _unpacked(file: str, content: bytes) -> MachineCode | None:
+    """The code that a file of this name holds; None where its content is not just what was written."""
+    parts = content.split(b"\n", 4)
+    if len(parts) < 5:
+        return None
+    code = MachineCode(parts[3].decode(errors="replace"), parts[4])
+    return code if _packed(file, code) == content else None
 
 
 def _directories() -> Iterator[Path]:
     """Where the code may be kept, best first: where the user says, else beside the sources or in the user's cache."""
-    if "NUMBA_CACHE_DIR" in os.environ:
-        yield Path(os.environ["NUMBA_CACHE_DIR"])
+    if chosen := os.environ.get("NUMBA_CACHE_DIR"):
+        yield Path(chosen)
         return
     yield Path(__file__).parent / "__pycache__"
     with contextlib.suppress(RuntimeError):  # there is no home directory
@@ -81,7 +134,8 @@ def _directories() -> Iterator[Path]:
 @lru_cache
 def _compilers() -> str:
     """What compiles, for which processor, and the settings of Numba that can change the code."""
-    settings = sorted(f"{k}={v}" for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
+    names = sorted(name for name in os.environ if name.startswith("NUMBA_") and name not in NOT_OF_THE_CODE)
+    settings = [f"{name}={os.environ[name]}" for name in names]
     return repr((sys.version_info, *map(version, ("numba", "llvmlite", "numpy")), processor(), settings))
 
 
@@ -95,10 +149,17 @@ def _file_name(function: str) -> str:
     return f"{function}-{digest.hexdigest()[:24]}.bin"
 
 
-def _write(directory: Path, name: str, code: bytes) -> None:
-    """Write a file as a whole."""
+def _write(directory: Path, name: str, content: bytes) -> None:
+    """Write a file as a whole, that whoever the umask allows may read."""
     directory.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix="tpsim-", suffix=".tmp")
-    with os.fdopen(handle, "wb") as file:
-        file.write(code)
-    os.replace(temporary, directory / name)
+    temporary = directory / f"tpsim-{os.urandom(8).hex()}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, directory / name)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise

@@ -26,13 +26,19 @@ class MachineCode:
     object_code: bytes
 
     def function(self, signature: str) -> Callable[..., int]:
-        """The function, of a signature such as `int64(int64, float64)`; the result of a `void` one is 0."""
+        """The function, of a signature such as `int64(int64, float64)`; the result of a `void` one is 0.
+
+        Raises LookupError where the object code has no such symbol.
+        """
         engine = _engine()
         engine.add_object_file(llvm.ObjectFileRef.from_data(self.object_code))
         engine.finalize_object()
+        address = engine.get_function_address(self.symbol)
+        if not address:
+            raise LookupError(f"the object code has no function {self.symbol}")
         arguments = [TYPES[name] for name in re.findall(r"\w+", signature)[1:]]
         prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *arguments)
-        native = prototype(engine.get_function_address(self.symbol))
+        native = prototype(address)
 
         def call(*values: float) -> int:
             result, exception = ctypes.c_int64(), ctypes.c_void_p()
