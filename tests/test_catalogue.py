@@ -157,3 +157,12 @@ def test_the_types_of_a_model_are_shown_with_their_source():
     assert "threads_per_core 2, cores 1" in shown
     assert "(AWS c5, 2025-01, https://aws.amazon.com/ec2/pricing/on-demand/)" in shown
     assert volume.startswith("gp3: iops 3000, ")
+    assert "overridden" not in shown + volume
+
+
+def test_what_a_model_overrides_is_marked_among_the_values_of_its_type():
+    system = model("{h: {type: c5.large, cpu: {speed: 0.9}, count: 3, disk: {type: gp3, iops: 6000}}}", "read: 4 KiB")
+    (_, shown), (_, volume) = named_types(system)
+    assert "threads_per_core 2, cores 1) (overridden), memory 4 GiB, " in shown
+    assert shown.count("overridden") == volume.count("overridden") == 1
+    assert volume.startswith("gp3: iops 3000 (overridden), ")

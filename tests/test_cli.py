@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
@@ -183,6 +184,11 @@ def test_what_makes_no_sense_is_a_usage_error(tpsim, arguments, message):
     assert message in outcome.err
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
+
+
+def test_the_version_is_the_packages(tpsim):
+    outcome = tpsim("--version")
+    assert (outcome.code, outcome.out) == (0, f"tpsim {version('tpsim')}\n")
 
 
 def test_without_a_verb_there_is_help(tpsim):

@@ -37,6 +37,7 @@ hosts: {box: {cpu: 1, disk: {iops: 100, queue_depth: 1}}}
 services: {store: {host: box, operations: {get: [{read: 4 KiB}]}}}
 workloads: {people: {users: 10, think: {exponential: 1 s}, operation: store.get}}
 """
+SLOW_CPU = "[{compute: 12 ms}, {read: 4 KiB}]"
 QUICK = Settings(duration=20.0, replications=6, seed=3)
 
 
@@ -87,6 +88,28 @@ def test_the_same_settings_differ_by_exactly_nothing(disk):
         assert (each.difference.value, each.difference.low, each.difference.high) == (0.0, 0.0, 0.0)
         assert not each.significant
     assert comparison.cost_difference_per_hour == 0.0
+
+
+def test_differences_are_those_of_the_values_beside_them(disk):
+    comparison = compare(disk, loads(DISK, ["hosts.box.disk.iops=80", "hosts.box.price=$2/h"]), QUICK)
+    rows = [*comparison.differences["load"], comparison.utilization, *comparison.cost]
+    assert len(rows) >= 9
+    for each in rows:
+        assert each.difference.value == each.second.value - each.first.value
+        assert each.difference.low <= each.difference.value <= each.difference.high
+        if each.first.value:
+            assert each.ratio.value == each.second.value / each.first.value
+
+
+def test_utilizations_of_different_resources_have_no_difference(disk):
+    comparison = compare(disk, loads(DISK, [f"services.store.operations.get={SLOW_CPU}"]), QUICK)
+    assert comparison.busiest == ("hosts.box.disk", "hosts.box.cpu")
+    found = comparison.utilization
+    assert found.first.value == pytest.approx(0.5, abs=0.1)
+    assert found.second.value == pytest.approx(0.6, abs=0.1)
+    assert math.isnan(found.difference.value)
+    assert math.isnan(found.ratio.value)
+    assert not found.significant
 
 
 def test_a_model_with_another_seed_runs_under_the_same_numbers(disk):

@@ -6,7 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -33,13 +33,32 @@ VERBS: tuple[Callable[..., None], ...] = (
 
 app = typer.Typer(
     name="tpsim",
-    help="Capacity planning by simulation: how much can this stack do, how fast, what breaks first?",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 for verb in VERBS:
     app.command()(verb)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            typer.echo(f"tpsim {version('tpsim')}")
+        except PackageNotFoundError:
+            typer.echo("tpsim, not installed: no version")
+        raise typer.Exit
+
+
+@app.callback()
+def tpsim(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Capacity planning by simulation: how much can this stack do, how fast, what breaks first?"""
 
 
 def main() -> None:

@@ -162,12 +162,18 @@ def parts_of_types() -> set[type[Part]]:
 
 
 def named_types(part: Part, place: str = "") -> list[tuple[str, str]]:
-    """Where a model, or a part of it, names types, and in a line what these stand for and where that is from."""
+    """Where a model, or a part of it, names types, and in a line what these stand for and where that is from.
+
+    Values are the catalogue's; those in whose place the model has others are marked.
+    """
     found = []
     if isinstance(part, Typed) and part.type is not None:
         known = types_of(part.section)[part.type]
         fields = overlaid(type(part), known.every, known.fields)
-        shown = ", ".join(f"{name} {_shown(value)}" for name, value in fields.items())
+        own = _overridden(part)
+        shown = ", ".join(
+            f"{name} {_shown(value)}{' (overridden)' if name in own else ''}" for name, value in fields.items()
+        )
         found.append((place, f"{part.type}: {shown} ({known.group}, {known.date}, {known.source[0]})"))
     for name in type(part).model_fields:
         value = getattr(part, name)
@@ -176,6 +182,12 @@ def named_types(part: Part, place: str = "") -> list[tuple[str, str]]:
             if isinstance(each, Part):
                 found += named_types(each, ".".join(filter(None, (place, name, key))))
     return found
+
+
+def _overridden(part: Typed) -> set[str]:
+    """The fields of a part that are not as its type has them."""
+    plain = type(part).model_validate({"type": part.type})
+    return {name for name in type(part).model_fields if getattr(part, name) != getattr(plain, name)}
 
 
 def _shown(value: Any) -> str:

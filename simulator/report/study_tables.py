@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -20,6 +21,8 @@ from simulator.study.size import Size
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+SIGNIFICANT = 4
+
 
 def compare_tables(comparison: Comparison) -> Iterable[RenderableType]:
     """Everything that `tpsim compare` shows."""
@@ -31,18 +34,27 @@ def compare_tables(comparison: Comparison) -> Iterable[RenderableType]:
         yield heading("cost")
         yield _differences(comparison.cost)
     yield heading("busiest resource")
-    yield _differences([comparison.utilization])
-    busiest = [each.bottleneck.resource for each in (first, second) if each.bottleneck is not None]
-    lines = [("" if number else "resource", name) for number, name in enumerate(dict.fromkeys(busiest))]
-    lines += [("first", first.verdict), ("second", second.verdict)]
+    yield _differences(_by_resource(comparison), "utilization")
+    lines = [("first", first.verdict), ("second", second.verdict)]
     if first.cost.usage_per_hour.value + second.cost.usage_per_hour.value == 0.0:
         lines.append(("cost", f"${first.cost.per_hour:,.2f} and ${second.cost.per_hour:,.2f} an hour"))
     lines.append(("pairs", f"{counted(first.replications, 'replication')} under the same random numbers"))
     yield lines_of(lines)
 
 
-def _differences(differences: Iterable[Difference]) -> Table:
-    table = table_of("metric", "first", "second", "difference", "interval", "ratio", "differs")
+def _by_resource(comparison: Comparison) -> Iterable[Difference]:
+    """The busiest resource's utilization under its name; in lines of their own where the settings' are not the same."""
+    found, (first, second) = comparison.utilization, comparison.busiest
+    none = Estimate.without_interval(math.nan)
+    if first == second:
+        yield replace(found, metric=first or "none")
+        return
+    yield replace(found, metric=first or "none", second=none)
+    yield replace(found, metric=second or "none", first=none)
+
+
+def _differences(differences: Iterable[Difference], label: str = "metric") -> Table:
+    table = table_of(label, "first", "second", "difference", "interval", "ratio", "differs")
     for each in differences:
         steady = not (math.isnan(each.first.value) or math.isnan(each.second.value))
         table.add_row(
@@ -76,7 +88,8 @@ def capacity_tables(answer: Capacity, system: System) -> Iterable[RenderableType
     factor = answer.factor
     yield heading(system.name)
     table = table_of("largest load that meets every objective", "value", "surely between")
-    table.add_row("times the model's load", f"{factor.value:.3g}", _between(factor.low, factor.high))
+    decimals = _decimals(factor.value)
+    table.add_row("times the model's load", f"{factor.value:.{decimals}f}", _between(factor.low, factor.high, decimals))
     for name, workload in system.workloads.items():
         table.add_row(name, *_load(workload, factor))
     yield table
@@ -91,16 +104,22 @@ def _load(workload: Workload, factor: Estimate) -> tuple[str, str]:
     if workload.users is not None:
         users = workload.users
         value, low, high = (users * each for each in (factor.value, factor.low, factor.high))
-        return f"{max(round(value), 1):,} users", _between(round(low), round(high) if math.isfinite(high) else high)
+        return f"{max(round(value), 1):,} users", _between(low, high, 0)
     arrivals = workload.open_arrivals()
     assert arrivals is not None
     value, low, high = (arrivals.mean_rate * each for each in (factor.value, factor.low, factor.high))
-    return f"{value:.4g}/s", _between(low, high)
+    decimals = _decimals(value)
+    return f"{value:,.{decimals}f}/s", _between(low, high, decimals)
 
 
-def _between(low: float, high: float) -> str:
-    top = f"{high:.4g}" if math.isfinite(high) else "?"
-    return f"[{low:.4g}, {top}]"
+def _decimals(value: float) -> int:
+    """Decimals with which a load shows four significant digits; its bounds get as many, so that they hold it."""
+    return max(0, SIGNIFICANT - 1 - math.floor(math.log10(value)))
+
+
+def _between(low: float, high: float, decimals: int) -> str:
+    top = f"{high:,.{decimals}f}" if math.isfinite(high) else "?"
+    return f"[{low:,.{decimals}f}, {top}]"
 
 
 def size_tables(answer: Size) -> Iterable[RenderableType]:
@@ -109,7 +128,7 @@ def size_tables(answer: Size) -> Iterable[RenderableType]:
     yield heading(answer.results.model)
     table = table_of("smallest number that meets every objective", "value", "surely between")
     found = f"{number.value:.0f}" if answer.reachable else "none"
-    table.add_row(answer.field, found, _between(number.low, number.high))
+    table.add_row(answer.field, found, _between(number.low, number.high, 0))
     yield table
     lines = []
     if answer.below is not None:

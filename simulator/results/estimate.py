@@ -178,33 +178,39 @@ def mean_interval(samples: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
     return sectioned(float(kept.mean()) if kept.size else math.nan, every, confidence)
 
 
-def paired_difference(a: npt.ArrayLike, b: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Return the mean of b - a over pairs that ran under common random numbers.
+def paired_difference(
+    a: npt.ArrayLike, b: npt.ArrayLike, confidence: float = 0.95, pooled: tuple[float, float] | None = None
+) -> Estimate:
+    """Return B - A for `pooled` (A, B) with its sectioning interval; without it, of both means.
 
-    `a` and `b`, shape (R,), hold one statistic of replication i in both systems. A pair with a number
-    that is not finite is dropped. Raises ValueError for unequal shapes.
-    Source: Law, Simulation Modeling and Analysis (2015), section 10.2.1.
+    `a` and `b`, shape (R,), hold one statistic of replication i in both systems under common random
+    numbers, `pooled` the same statistic of all their data. A pair with a number that is not finite is
+    dropped from the interval. Raises ValueError for unequal shapes.
+    Source: Law, Simulation Modeling and Analysis (2015), section 10.2.1; for pooled estimates Asmussen &
+    Glynn (2007), section III.5, with the pairs' differences as sections.
     """
     first, second = _pairs(a, b)
-    return mean_interval(second - first, confidence)
+    of_a, of_b = pooled or _means(first, second)
+    return sectioned(of_b - of_a, second - first, confidence)
 
 
-def paired_ratio(a: npt.ArrayLike, b: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Return mean(b) / mean(a) over pairs that ran under common random numbers.
+def paired_ratio(
+    a: npt.ArrayLike, b: npt.ArrayLike, confidence: float = 0.95, pooled: tuple[float, float] | None = None
+) -> Estimate:
+    """Return B / A for `pooled` (A, B) over pairs under common random numbers; without it, of both means.
 
-    The delta method on the logarithm of the ratio: with z_i = b_i / mean(b) - a_i / mean(a), the bounds
-    are ratio * exp(-+ t_{R-1} sd(z) / sqrt(R)). So they stay positive, and exchanging a and b inverts
-    them. Both means must be positive for an interval; a mean of a that is zero makes the value NaN.
+    The delta method on the logarithm of the ratio: with z_i = b_i / B - a_i / A, sectioned around 0, the
+    bounds are ratio * exp(-+ half width). So they stay positive, and exchanging a and b inverts them.
+    A and B must be positive for an interval; where A is zero, the value is NaN.
     Pairs with a number that is not finite are dropped. Raises ValueError for unequal shapes.
-    Source: Asmussen & Glynn (2007), section III.3, with f(a, b) = log b - log a.
+    Source: Asmussen & Glynn (2007), sections III.3, with f(a, b) = log b - log a, and III.5.
     """
     first, second = _pairs(a, b)
-    whole = np.isfinite(first)
-    mean_a, mean_b = (float(x[whole].mean()) if whole.any() else math.nan for x in (first, second))
-    ratio = mean_b / mean_a if mean_a != 0 else math.nan
-    if not (mean_a > 0 and mean_b > 0):
-        return Estimate.without_interval(ratio, int(whole.sum()))
-    logarithm = sectioned(0.0, second / mean_b - first / mean_a, confidence)
+    of_a, of_b = pooled or _means(first, second)
+    ratio = of_b / of_a if of_a != 0 else math.nan
+    if not (of_a > 0 and of_b > 0):
+        return Estimate.without_interval(ratio, int(np.isfinite(first).sum()))
+    logarithm = sectioned(0.0, second / of_b - first / of_a, confidence)
     factor = _exp(logarithm.half_width)
     return Estimate(ratio, ratio / factor, ratio * factor, logarithm.n)
 
@@ -249,6 +255,12 @@ def _pairs(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
         raise ValueError(f"got {first.size} and {second.size} sections, expected pairs")
     whole = np.isfinite(first) & np.isfinite(second)
     return np.where(whole, first, np.nan), np.where(whole, second, np.nan)
+
+
+def _means(first: Floats, second: Floats) -> tuple[float, float]:
+    """Return the means of both sides of the pairs that are whole; NaN without one."""
+    whole = np.isfinite(first)
+    return (float(first[whole].mean()), float(second[whole].mean())) if whole.any() else (math.nan, math.nan)
 
 
 def _exp(x: float) -> float:

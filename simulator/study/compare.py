@@ -11,7 +11,7 @@ from simulator.model.objective import Metric, parse_metric
 from simulator.model.system import System
 from simulator.results.cost import cost_per_hour, cost_per_request, has_conversations
 from simulator.results.estimate import Estimate, paired_difference, paired_ratio
-from simulator.results.metrics import applies, statistic, steady
+from simulator.results.metrics import applies, busiest, statistic, steady
 from simulator.results.results import Results
 from simulator.results.statistics import Statistic
 from simulator.study.run import Experiment, Settings, finish
@@ -23,12 +23,14 @@ METRICS = (
 )
 """What is compared of every workload and stream of messages, those of tokens where it has some."""
 ROUNDING = 1e-12
+NOTHING = Estimate.without_interval(math.nan)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A metric under both settings, and what lies between: `difference` is second minus first.
+    """A metric under both settings, and what lies between: `difference` is second minus first, `ratio` second by first.
 
+    Values are those of all replications pooled, the intervals of what lies between are over the pairs of replications.
     A latency has no value where a setting has no steady state.
     """
 
@@ -49,6 +51,7 @@ class Difference:
 class Comparison:
     """Results of both settings, the paired differences by workload, and that of the busiest resource's utilization.
 
+    `busiest` names that resource in both settings; where it is not the same, its utilizations have no difference.
     `differences` has streams of messages under names that begin with `messages.`. `cost` is that per hour, per million
     requests and, where all are conversations in both settings, per thousand of these; `cost_difference_per_hour` is
     the difference of what is rented alone.
@@ -57,6 +60,7 @@ class Comparison:
     first: Results
     second: Results
     differences: dict[str, tuple[Difference, ...]]
+    busiest: tuple[str | None, str | None]
     utilization: Difference
     cost: tuple[Difference, ...]
     cost_difference_per_hour: float
@@ -93,7 +97,8 @@ def compare(
         first=results[0],
         second=results[1],
         differences={name: tuple(pair.of_workload(name, every)) for name in shared},
-        utilization=pair.of_metric(Metric(name="utilization")),
+        busiest=pair.busiest(),
+        utilization=pair.of_utilization(),
         cost=tuple(pair.of_cost()),
         cost_difference_per_hour=second.cost_per_hour - first.cost_per_hour,
     )
@@ -136,17 +141,26 @@ class _Pair:
         stable = [steady(metric, side.program, results) for side, results in sides]
         if found.dimension != "duration" or all(stable):
             return found
-        none = Estimate.without_interval(math.nan)
         first, second = (
-            value if each else none for value, each in zip((found.first, found.second), stable, strict=True)
+            value if each else NOTHING for value, each in zip((found.first, found.second), stable, strict=True)
         )
-        return replace(found, first=first, second=second, difference=none, ratio=none)
+        return replace(found, first=first, second=second, difference=NOTHING, ratio=NOTHING)
 
     def of_metric(self, metric: Metric) -> Difference:
         """The difference of a metric."""
         first = statistic(metric, self.one.sections, self.one.program)
         second = statistic(metric, self.other.sections, self.other.program)
         return self._difference(str(metric.model_copy(update={"workload": None})), metric.dimension, first, second)
+
+    def busiest(self) -> tuple[str | None, str | None]:
+        """The busiest resource of both settings."""
+        return busiest(self.one.sections, self.one.program)[0], busiest(self.other.sections, self.other.program)[0]
+
+    def of_utilization(self) -> Difference:
+        """The difference of the busiest resource's utilization; none where that is not the same one."""
+        found = self.of_metric(Metric(name="utilization"))
+        first, second = self.busiest()
+        return found if first == second else replace(found, difference=NOTHING, ratio=NOTHING)
 
     def of_cost(self) -> Iterator[Difference]:
         """The differences of what an hour and what requests cost."""
@@ -160,8 +174,9 @@ class _Pair:
     def _difference(self, name: str, dimension: str, first: Statistic, second: Statistic) -> Difference:
         """The paired difference, its intervals widened by what sketched quantiles may be off by."""
         confidence = self.one.system.run.confidence
-        difference = _without_rounding(paired_difference(first.sections, second.sections, confidence), first.pooled)
-        ratio = paired_ratio(first.sections, second.sections, confidence)
+        pairs, pooled = (first.sections, second.sections), (first.pooled, second.pooled)
+        difference = _without_rounding(paired_difference(*pairs, confidence, pooled), first.pooled)
+        ratio = paired_ratio(*pairs, confidence, pooled)
         error = max(first.relative_error, second.relative_error)
         off, factor = error * (first.pooled + second.pooled), (1.0 + error) / (1.0 - error)
         if error:
