@@ -88,7 +88,10 @@ def _capacities(system: sim.System) -> Iterator[str]:
     for name, service in system.services.items():
         yield from doubled(f"services.{name}.workers", service.workers)
         yield from doubled(f"services.{name}.replicas", service.replicas)
-        yield from doubled(f"services.{name}.rate_limit.rate", service.rate_limit and service.rate_limit.rate, " /s")
+        limit = service.rate_limit
+        yield from doubled(f"services.{name}.rate_limit.rate", limit and limit.rate, " /s")
+        client = limit and limit.per_client
+        yield from doubled(f"services.{name}.rate_limit.per_client.rate", client and client.rate, " /s")
     for name, api in system.resources("externals").items():
         yield from doubled(f"externals.{name}.concurrency", api.concurrency)
     for name, broker in system.resources("brokers").items():
@@ -148,6 +151,9 @@ def quicker(program: Program) -> Program:
                 instruction = dataclasses.replace(instruction, amount=half(instruction.amount))
             case ops.Scope(timeout=timeout) if timeout is not None:
                 instruction = dataclasses.replace(instruction, timeout=half(timeout))
+            case ops.Generate(revisit=revisit) if revisit is not None:
+                idle = revisit.idle.scaled(0.5)
+                instruction = dataclasses.replace(instruction, revisit=dataclasses.replace(revisit, idle=idle))
         changed.append(instruction)
 
     def station(each: Any) -> Any:

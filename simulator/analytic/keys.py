@@ -52,6 +52,9 @@ class Sharded:
 Keys = Distribution | Hashed | Grouped | Sharded
 
 
+WITH_PROBABILITIES = (Zipf, Discrete, PrefixNumbers, Constant)
+
+
 @lru_cache(maxsize=64)
 def popularity_of(keys: Keys) -> Floats:
     """Probability of each key from 0 on; of `Sharded` keys, together that of the shard.
@@ -128,6 +131,18 @@ def shares_of(shards: Keys, count: int) -> tuple[float, ...]:
     """The share of each of `count` stations that keys choose among."""
     shares = popularity_of(shards)
     return tuple(np.pad(shares, (0, max(count - len(shares), 0))).tolist())
+
+
+def ways_of(chosen_by: Keys | None, count: int) -> tuple[float, ...]:
+    """The share of each of `count` ways of a switch; equal ones where what chooses is not known to be one of so many.
+
+    What is known of registers follows the code's order: one that several branches write may have had another number.
+    """
+    if chosen_by is not None and isinstance(_drawn_from(chosen_by), WITH_PROBABILITIES):
+        shares = shares_of(chosen_by, count)
+        if len(shares) == count:
+            return shares
+    return (1.0 / count,) * count
 
 
 def _registers(program: Program) -> list[tuple[ops.Instruction, dict[int, Keys]]]:

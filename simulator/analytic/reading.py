@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.inference import time_alone
-from simulator.analytic.keys import popularity_of, shards_of, shares_of
+from simulator.analytic.keys import popularity_of, shards_of, shares_of, ways_of
 from simulator.analytic.prefix_reuse import most_sequences_per_second
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
@@ -309,8 +309,7 @@ class Reading:
         return Step(onward=tuple(zip(instruction.targets, weights, strict=False)))
 
     def _switch(self, instruction: ops.Switch, pc: int) -> Step:
-        ways = len(instruction.targets)
-        shares = shares_of(self._shards[pc], ways) if pc in self._shards else (1.0 / ways,) * ways
+        shares = ways_of(self._shards.get(pc), len(instruction.targets))
         return Step(onward=tuple(zip(instruction.targets, shares, strict=True)))
 
     def _jump(self, instruction: ops.Jump, pc: int) -> Step:
