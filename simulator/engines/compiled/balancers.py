@@ -21,12 +21,12 @@ NOBODY = -1
 @inlined
 def _outstanding(w: Record, b: Record, replica: int) -> int:
     pool = station_at(w.stations, integer_at(w.table, b.pools + replica))
-    return pool.busy + pool.waiting  # type: ignore[no-any-return]
+    return pool.busy + pool.waiting
 
 
 @inlined
 def _is_member(w: Record, b: Record, replica: int) -> bool:
-    return b.members == b.count or integer_at(w.counters, b.excluded + replica) == 0  # type: ignore[no-any-return]
+    return b.members == b.count or integer_at(w.counters, b.excluded + replica) == 0
 
 
 @compiled
@@ -57,7 +57,7 @@ def choose(w: Record, balancer: int, uniform: float) -> int:
         return NOBODY
     if b.policy == ROUND_ROBIN:
         b.position = _next_member(w, b, b.position)
-        return b.position  # type: ignore[no-any-return]
+        return b.position
     if b.policy == RANDOM:
         return _member(w, b, int(uniform * b.members))
     if b.policy == LEAST_OUTSTANDING:

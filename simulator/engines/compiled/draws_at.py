@@ -27,7 +27,7 @@ def drawn(w: Record, draw: int, number: int, draw_number: int) -> float:
     """The value of a draw for request `number`, or NaN."""
     d = draw_at(w.draws, draw)
     if d.constant:
-        return d.value  # type: ignore[no-any-return]
+        return d.value
     if draw_number != 0:
         return later(w, draw, number, draw_number)
     block = number >> w.block_bits
@@ -35,7 +35,7 @@ def drawn(w: Record, draw: int, number: int, draw_number: int) -> float:
     if integer_at(d.tags, slot) != block:
         _ask(w, draw, number, draw_number)
         return MISSING
-    return float_at(d.values, (slot << w.block_bits) + (number & ((1 << w.block_bits) - 1)))  # type: ignore[no-any-return]
+    return float_at(d.values, (slot << w.block_bits) + (number & ((1 << w.block_bits) - 1)))
 
 
 @inlined
@@ -61,7 +61,7 @@ def later(w: Record, draw: int, number: int, draw_number: int) -> float:
     if tag.block != block or tag.draw != draw or tag.number != draw_number:
         _ask(w, draw, number, draw_number)
         return MISSING
-    return float_at(w.later, (slot << w.later_bits) + (number & ((1 << w.later_bits) - 1)))  # type: ignore[no-any-return]
+    return float_at(w.later, (slot << w.later_bits) + (number & ((1 << w.later_bits) - 1)))
 
 
 @inlined

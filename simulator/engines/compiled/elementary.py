@@ -58,12 +58,12 @@ def log(x: float) -> float:
     result += half_square
     result *= s
     result += k * LN2_LOW
-    return k * LN2_HIGH - (half_square - result - f)  # type: ignore[no-any-return]
+    return k * LN2_HIGH - (half_square - result - f)
 
 
 @inlined
 def _power_of_two(exponent: int) -> float:
-    return float_of((exponent + BIAS) << 52)  # type: ignore[no-any-return]
+    return float_of((exponent + BIAS) << 52)
 
 
 @inlined
@@ -83,7 +83,7 @@ def exp(x: float) -> float:
     low -= high
     exponent = int(k)
     half = exponent >> 1
-    return (1.0 - low) * _power_of_two(half) * _power_of_two(exponent - half)  # type: ignore[no-any-return]
+    return (1.0 - low) * _power_of_two(half) * _power_of_two(exponent - half)
 
 
 @inlined

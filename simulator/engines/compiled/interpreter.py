@@ -102,15 +102,15 @@ def step(w: Record, token: int) -> int:
 @inlined
 def _amount(w: Record, t: Record, instruction: Record) -> float:
     if instruction.draw == NONE:
-        return instruction.value  # type: ignore[no-any-return]
+        return instruction.value
     return draw_for(w, t, instruction.draw)
 
 
 @inlined
 def _place(w: Record, t: Record, instruction: Record) -> int:
     if instruction.register == NONE:
-        return instruction.place  # type: ignore[no-any-return]
-    return integer_at(w.table, instruction.place + register(w, t, instruction.register))  # type: ignore[no-any-return]
+        return instruction.place
+    return integer_at(w.table, instruction.place + register(w, t, instruction.register))
 
 
 @inlined

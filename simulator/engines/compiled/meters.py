@@ -12,7 +12,7 @@ def meters_of(w: Record, t: Record) -> int:
     root = token_at(w.tokens, t.root)
     if not root.is_root or root.serial != t.serial:
         return NONE
-    return t.root * w.times_size + 2 * workload_at(w.workloads, t.workload).components  # type: ignore[no-any-return]
+    return t.root * w.times_size + 2 * workload_at(w.workloads, t.workload).components
 
 
 @compiled

@@ -66,7 +66,7 @@ def _wanted(w: Record, s: Record) -> int:
     if abs(ratio - 1.0) <= s.tolerance:
         return int(level)
     wanted = math.ceil(level * ratio - ROUNDING)
-    return min(max(wanted, s.least), s.most)  # type: ignore[no-any-return]
+    return min(max(wanted, s.least), s.most)
 
 
 @compiled

@@ -417,7 +417,7 @@ class Memory:
             Stream(streams, draw.stream, draw.distribution).block(0, users.count)
             for draw in (self.program.draws[users.start], self.program.draws[users.think])
         )
-        return (first + think).tolist()  # type: ignore[no-any-return]
+        return (first + think).tolist()
 
     def _fill_heap(self, times: Array, ids: Array) -> None:
         """A sorted array is a heap."""

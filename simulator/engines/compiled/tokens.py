@@ -47,7 +47,7 @@ def new_token(w: Record, pc: int, spec: Record) -> int:
     times = token * w.times_size
     for i in range(times, times + 2 * spec.components + spec.meters):
         set_float(w.times, i, 0.0)
-    return token  # type: ignore[no-any-return]
+    return token
 
 
 @inlined
@@ -79,7 +79,7 @@ def next_woken(w: Record) -> int:
         t = token_at(w.tokens, token)
         t.woken = 0
         if t.alive:
-            return token  # type: ignore[no-any-return]
+            return token
         free_token(w, token)
     return NONE
 
@@ -87,7 +87,7 @@ def next_woken(w: Record) -> int:
 @inlined
 def register(w: Record, t: Record, number: int) -> int:
     """A register of a token's frame."""
-    return integer_at(w.frames, t.frame * w.frame_size + number)  # type: ignore[no-any-return]
+    return integer_at(w.frames, t.frame * w.frame_size + number)
 
 
 @inlined
@@ -122,13 +122,13 @@ def served(w: Record, token: int) -> None:
 @inlined
 def token_event(w: Record, token: int) -> int:
     """Id of the event that ends a token's visit."""
-    return w.first_token + 2 * token  # type: ignore[no-any-return]
+    return w.first_token + 2 * token
 
 
 @inlined
 def scope_event(w: Record, scope: int) -> int:
     """Id of the event that ends a scope."""
-    return w.first_token + 2 * scope + 1  # type: ignore[no-any-return]
+    return w.first_token + 2 * scope + 1
 
 
 @inlined
@@ -201,7 +201,7 @@ def new_hold(w: Record) -> int:
     """A free record of something held; there must be one."""
     hold = w.free_hold
     w.free_hold = hold_at(w.holds, hold).below
-    return hold  # type: ignore[no-any-return]
+    return hold
 
 
 @inlined
@@ -241,4 +241,4 @@ def close_scope(w: Record, token: int) -> int:
     t.scope = s.outer
     s.outer = w.free_scope
     w.free_scope = scope
-    return scope  # type: ignore[no-any-return]
+    return scope

@@ -83,7 +83,7 @@ def expire(w: Record, scope: int) -> int:
     while t.scope != scope:
         close_scope(w, token)
     _leave_scope(w, token)
-    return token  # type: ignore[no-any-return]
+    return token
 
 
 @compiled

@@ -25,7 +25,7 @@ def found(n: Record, key: int) -> int:
     block = index_at(n.kept, key & n.mask)
     while block != NONE and block_at(n.blocks, block).key != key:
         block = block_at(n.blocks, block).chained
-    return block  # type: ignore[no-any-return]
+    return block
 
 
 @compiled
@@ -95,7 +95,7 @@ def take(w: Record, n: Record, q: Record) -> None:
 @inlined
 def _level(n: Record, b: Record) -> int:
     """The list of free blocks that a block belongs to."""
-    return min(b.uses, n.levels - 1)  # type: ignore[no-any-return]
+    return min(b.uses, n.levels - 1)
 
 
 @compiled

@@ -20,7 +20,7 @@ from simulator.program.program import QUEUE_FULL
 
 @inlined
 def _lock_of(w: Record, s: Record, key: int) -> int:
-    return index_at(w.keys, s.row * w.universe + key)  # type: ignore[no-any-return]
+    return index_at(w.keys, s.row * w.universe + key)
 
 
 @inlined
@@ -31,7 +31,7 @@ def _new_lock(w: Record, s: Record, key: int) -> int:
     record.held = record.waiting = 0
     record.first = record.end = NONE
     set_index(w.keys, s.row * w.universe + key, lock)
-    return lock  # type: ignore[no-any-return]
+    return lock
 
 
 @inlined

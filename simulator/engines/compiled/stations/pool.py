@@ -37,7 +37,7 @@ def enter(w: Record, station: int, token: int, amount: float, component: int, le
     if s.refusals:
         return REFUSED
     if s.limit != NONE and s.waiting >= s.limit:
-        return s.refusal  # type: ignore[no-any-return]
+        return s.refusal
     t.reserved = new_hold(w)
     if not s.waiting:
         s.filled = w.now

@@ -68,4 +68,4 @@ def head(w: Record, station: Record, last: bool) -> int:
     while queue_at(w.queues, level).first == NONE:
         level += 1
     queue = queue_at(w.queues, level)
-    return queue.end if last else queue.first  # type: ignore[no-any-return]
+    return queue.end if last else queue.first

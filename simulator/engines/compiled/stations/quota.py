@@ -12,7 +12,7 @@ SLACK = Quota.SLACK
 @inlined
 def _in_use(s: Record) -> int:
     """Processors in use by the jobs present."""
-    return s.busy if s.busy < s.processors else s.processors  # type: ignore[no-any-return]
+    return s.busy if s.busy < s.processors else s.processors
 
 
 @inlined

@@ -26,7 +26,7 @@ NEVER = (1 << 31) - 1
 @inlined
 def says(w: Record, q: Record, which: int) -> int:
     """What a sequence's instruction says."""
-    return integer_at(w.table, q.generate + which)  # type: ignore[no-any-return]
+    return integer_at(w.table, q.generate + which)
 
 
 @inlined
@@ -79,13 +79,13 @@ def begin(w: Record, n: Record, t: Record, q: Record, token: int, generate: int)
 @inlined
 def blocks_for(n: Record, tokens: int) -> int:
     """How many blocks so many tokens take."""
-    return (tokens + n.block - 1) // n.block  # type: ignore[no-any-return]
+    return (tokens + n.block - 1) // n.block
 
 
 @inlined
 def _has_key(n: Record, q: Record, block: int) -> bool:
     """Whether another sequence can have a block of this one."""
-    return (block + 1) * n.block <= q.keeps  # type: ignore[no-any-return]
+    return (block + 1) * n.block <= q.keeps
 
 
 @compiled

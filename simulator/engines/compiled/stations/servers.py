@@ -39,7 +39,7 @@ def _start(w: Record, s: Record, station: int, token: int) -> None:
 @inlined
 def _time_left(s: Record, t: Record) -> float:
     if s.speed == 1.0:
-        return t.amount  # type: ignore[no-any-return]
+        return t.amount
     return t.amount / s.speed if s.speed > 0.0 else math.inf
 
 

@@ -36,8 +36,8 @@ def account(w: Record, s: Record) -> None:
 def virtual_now(w: Record, s: Record) -> float:
     """The work that each job present has had since it joined, were it counted up to now."""
     if not s.busy:
-        return s.virtual  # type: ignore[no-any-return]
-    return s.virtual + (w.now - s.changed) * s.share  # type: ignore[no-any-return]
+        return s.virtual
+    return s.virtual + (w.now - s.changed) * s.share
 
 
 @inlined
@@ -123,7 +123,7 @@ def complete(w: Record, station: int) -> int:
     _leave(w, s, token, t.amount)
     s.completions += 1
     _reschedule(w, s, station)
-    return token  # type: ignore[no-any-return]
+    return token
 
 
 @inlined

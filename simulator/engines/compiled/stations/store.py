@@ -21,7 +21,7 @@ from simulator.engines.compiled.stations.station import account
 
 @inlined
 def _find(w: Record, s: Record, key: int) -> int:
-    return index_at(w.keys, s.row * w.universe + key)  # type: ignore[no-any-return]
+    return index_at(w.keys, s.row * w.universe + key)
 
 
 @compiled
@@ -149,7 +149,7 @@ def _unlink(w: Record, s: Record, entry: int) -> None:
 @inlined
 def _less_used(w: Record, entry: int, other: int) -> bool:
     a, b = entry_at(w.entries, entry), entry_at(w.entries, other)
-    return a.uses < b.uses or (a.uses == b.uses and a.order < b.order)  # type: ignore[no-any-return]
+    return a.uses < b.uses or (a.uses == b.uses and a.order < b.order)
 
 
 @inlined
