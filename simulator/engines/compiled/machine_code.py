@@ -10,7 +10,7 @@ import ctypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from llvmlite import binding as llvm  # type: ignore[import-untyped]
@@ -38,16 +38,15 @@ class MachineCode:
             raise LookupError(f"the object code has no function {self.symbol}")
         arguments = [TYPES[name] for name in re.findall(r"\w+", signature)[1:]]
         prototype = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, *arguments)
-        native = prototype(address)
+        return partial(_call, prototype(address), engine)
 
-        def call(*values: float) -> int:
-            result, exception = ctypes.c_int64(), ctypes.c_void_p()
-            if native(ctypes.addressof(result), ctypes.addressof(exception), *values):
-                raise AssertionError(f"{self.symbol} raised an exception: compiled code must not")
-            return result.value
 
-        call.engine = engine  # type: ignore[attr-defined]  # the code is gone when its engine is
-        return call
+def _call(native: Callable[..., int], engine: Any, *values: float) -> int:
+    """Call a function whose code is gone when its `engine` is, which is held for that alone."""
+    result, exception = ctypes.c_int64(), ctypes.c_void_p()
+    if native(ctypes.addressof(result), ctypes.addressof(exception), *values):
+        raise AssertionError("compiled code raised an exception, which none must")
+    return result.value
 
 
 def processor() -> tuple[str, str, str]:
