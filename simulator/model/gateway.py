@@ -16,8 +16,8 @@ fails, name them all in order with `routing: fallback`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
@@ -47,7 +47,6 @@ from simulator.program.instructions import (
     Acquire,
     Clear,
     EndScope,
-    Fail,
     HashInto,
     Jump,
     Meter,
@@ -262,25 +261,16 @@ class GatewayEndpoint:
         of_keys = self.keys is not None and self.keys.are_limited(site.lowering)
         if self.gateway.limit is None and not of_keys:
             return
-        with self._limited(site):
+        with self._counting_rejections(site):
             if self.keys is not None and of_keys:
                 self.keys.limit(site, prompt)
             if self.gateway.limit is not None:
                 self._limit_customer(site, prompt, self.gateway.limit)
 
-    @contextmanager
-    def _limited(self, site: Site) -> Iterator[None]:
+    def _counting_rejections(self, site: Site) -> AbstractContextManager[None]:
         """Count what the limits inside reject."""
-        builder, (_, _, limited) = site.builder, GATEWAY_METERS
-        rejected, passed = builder.label(), builder.label()
-        builder.emit(Scope(rejected))
-        yield
-        builder.emit(EndScope())
-        builder.emit(Jump(passed))
-        builder.mark(rejected)
-        self._count(site, limited)
-        builder.emit(Fail())
-        builder.mark(passed)
+        _, _, limited = GATEWAY_METERS
+        return site.builder.counting_failures(site.builder.meters(f"llms.{self.name}.{limited}"))
 
     def _limit_customer(self, site: Site, prompt: Prompt, limit: TokenLimit) -> None:
         builder, component = site.builder, site.component("limit")
@@ -367,7 +357,7 @@ class GatewayEndpoint:
 
         def ask() -> None:
             if self.keys is not None and self.keys.are_limited(site.lowering, name):
-                with self._limited(site):
+                with self._counting_rejections(site):
                     self.keys.limit(site, prompt, name)
             builder.emit(Acquire(Place((self.pools[number],)), site.component(name), one))
             endpoint.generate(site, prompt)

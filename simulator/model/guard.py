@@ -11,8 +11,8 @@ the clients' libraries have; the clients of a workload have them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, Protocol, Self
@@ -216,7 +216,7 @@ class Guard(Part):
             if watch is not None:
                 builder.count(watch.tries)
             builder.emit(Scope(handler, timeout, TIMEOUT))
-            with _watched(builder, watch):
+            with nullcontext() if watch is None else builder.counting_failures(watch.errors):
                 self._protected(caller, name, lambda: self._attempt(builder, lambda: self._hedged(builder, name, body)))
             builder.emit(EndScope())
             builder.emit(Jump(done))
@@ -283,23 +283,6 @@ class Guard(Part):
         component = builder.component(f"{name}.backoff")
         place = _budget(caller, name, retries.budget) if retries.budget is not None else None
         return Retry(register, component, retries.delays(), retries.jitter, draw, attempt, place)
-
-
-@contextmanager
-def _watched(builder: Builder, watch: Watch | None) -> Iterator[None]:
-    """Count failures of the code emitted inside, among which a time-out from outside is not."""
-    if watch is None:
-        yield
-        return
-    failed, done = builder.label(), builder.label()
-    builder.emit(Scope(failed))
-    yield
-    builder.emit(EndScope())
-    builder.emit(Jump(done))
-    builder.mark(failed)
-    builder.count(watch.errors)
-    builder.emit(Fail())
-    builder.mark(done)
 
 
 def _budget(caller: Caller, name: str, budget: RetryBudget) -> Place:

@@ -11,12 +11,15 @@ from simulator.program.instructions import (
     NO_REGISTER,
     Choose,
     End,
+    EndScope,
+    Fail,
     Fork,
     Instruction,
     Jump,
     Loop,
     Meter,
     Next,
+    Scope,
     Select,
 )
 from simulator.program.program import (
@@ -119,6 +122,19 @@ class Builder:
     def count(self, meter: int) -> None:
         """Emit the adding of one to a meter."""
         self.emit(Meter(meter, self.draw(Constant(1.0), "one")))
+
+    @contextmanager
+    def counting_failures(self, meter: int) -> Iterator[None]:
+        """Count failures of the code emitted inside by a meter; a time-out from outside is none."""
+        failed, done = self.label(), self.label()
+        self.emit(Scope(failed))
+        yield
+        self.emit(EndScope())
+        self.emit(Jump(done))
+        self.mark(failed)
+        self.count(meter)
+        self.emit(Fail())
+        self.mark(done)
 
     def prefix(self, prefixes: TracePrefixes) -> int:
         """Number of some recorded prefixes, added where they are new."""
