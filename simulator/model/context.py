@@ -90,7 +90,8 @@ class Context(Part):
         return (*self._cut(site, talk, self.window), min(talk.mean_history, float(self.window)))
 
     def remember(self, site: Site, talk: Talk, new: int, output: int) -> None:
-        """Emit what comes after the answer: it and what was new in the prompt become history, which is saved."""
+        """Emit what comes after the answer: it and what was new in the prompt become history, which is saved; what
+        tools have answered was in this prompt."""
         builder = site.builder
         builder.emit(Calculate(talk.history, Do.ADD, talk.history, new))
         builder.emit(Calculate(talk.history, Do.ADD, talk.history, output))
@@ -98,6 +99,9 @@ class Context(Part):
         builder.emit(HandBack(talk.key))
         if self.store is not None:
             self._move(site, talk, self.store, fetches=False)
+        if talk.mean_results:
+            builder.emit(Clear(talk.results))
+            builder.emit(HandBack(talk.results))
 
     @staticmethod
     def _cut(site: Site, talk: Talk, window: int) -> tuple[int, int, int]:

@@ -13,10 +13,10 @@ from simulator.model.distribution import CountDistribution
 from simulator.model.keys import KeyUse
 from simulator.model.mcp import ToolResults
 from simulator.model.part import WholeNumber
-from simulator.model.prompt import Prompt
+from simulator.model.prompt import Prompt, drawn_tokens
 from simulator.model.step import Place, StepPart
 from simulator.program.builder import Builder
-from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto, HandBack, Revisit
+from simulator.program.instructions import NO_REGISTER, Calculate, Clear, Revisit
 from simulator.program.instructions import Arithmetic as Do
 from simulator.traces.column import TraceColumn
 from simulator.traces.formats import BLOCK_TOKENS
@@ -76,17 +76,14 @@ class GenerateStep(StepPart):
             prompt = self._in(site, talk, new, mean_new)
             site.resource("llms", self.generate).generate(site, prompt)
             self.context.remember(site, talk, new, prompt.output)
-            if talk.mean_results:
-                site.builder.emit(Clear(talk.results))
-                site.builder.emit(HandBack(talk.results))
 
     def _alone(self, site: Site) -> Prompt:
         """A prompt that no conversation has led to."""
         assert self.input is not None
         assert self.output is not None
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
-        tokens, mean = self._tokens(site, *self._drawn(site, self.input, "input"))
-        output, mean_output = self._drawn(site, self.output, "output")
+        tokens, mean = self._tokens(site, *drawn_tokens(site, self.input, "input"))
+        output, mean_output = drawn_tokens(site, self.output, "output")
         prefix, mean_found = self._prefix(site)
         results, kept = site.lowering.results, NO_REGISTER
         if results.register != NO_REGISTER:
@@ -125,7 +122,7 @@ class GenerateStep(StepPart):
         """
         asked, site.lowering.asked = site.lowering.asked, True
         if self.input is not None:
-            return self._drawn(site, self.input, "input")
+            return drawn_tokens(site, self.input, "input")
         if not asked:
             return talk.question, talk.mean_question
         nothing = site.builder.register()
@@ -140,7 +137,7 @@ class GenerateStep(StepPart):
         builder.emit(Calculate(tokens, Do.ADD, tokens, history))
         output, mean_output = talk.answer, talk.mean_answer
         if self.output is not None:
-            output, mean_output = self._drawn(site, self.output, "output")
+            output, mean_output = drawn_tokens(site, self.output, "output")
         first = new == talk.question or self.input is not None
         again, mean_again = self._prompted(builder, again, talk), mean_history
         if not first:
@@ -174,7 +171,7 @@ class GenerateStep(StepPart):
         builder, tokens = site.builder, site.builder.register()
         builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
         if self.retrieved is not None:
-            retrieved, mean_retrieved = self._drawn(site, self.retrieved, "retrieved")
+            retrieved, mean_retrieved = drawn_tokens(site, self.retrieved, "retrieved")
             builder.emit(Calculate(tokens, Do.ADD, tokens, retrieved))
             mean += mean_retrieved
         return tokens, mean + self.system
@@ -182,13 +179,6 @@ class GenerateStep(StepPart):
     def _shared_key(self, site: Site) -> int:
         """What tells the system's text of this step from others."""
         return crc32(f"{site.deployment.name} {self.generate} {self.system}".encode())
-
-    @staticmethod
-    def _drawn(site: Site, count: CountDistribution, purpose: str) -> tuple[int, float]:
-        """The register of a drawn count, and its mean."""
-        builder, register = site.builder, site.builder.register()
-        builder.emit(DrawInto(register, builder.draw(count.distribution(), purpose)))
-        return register, float(builder.bound(count.distribution()).mean)
 
 
 def _inside(step: dict[Any, Any], *path: str) -> dict[Any, Any]:

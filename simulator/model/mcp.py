@@ -22,9 +22,10 @@ from simulator.model.distribution import CountDistribution
 from simulator.model.guard import Guard
 from simulator.model.message import Messages, Transport
 from simulator.model.part import Factor, Part, Size
+from simulator.model.prompt import drawn_tokens
 from simulator.model.step import StepPart
 from simulator.program.builder import Builder
-from simulator.program.instructions import NO_REGISTER, Calculate, DrawInto, HandBack
+from simulator.program.instructions import NO_REGISTER, Calculate, HandBack
 from simulator.program.instructions import Arithmetic as Do
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class McpStep(Guard, Transport, StepPart):
     def lower(self, site: Site) -> None:
         """A call of the server with messages as long as their tokens, which are then added to what prompts have."""
         with site.builder.within(f"mcp {self.mcp}"):
-            arguments, result = (self._drawn(site, name) for name in ("arguments", "result"))
+            arguments = drawn_tokens(site, self.arguments, "arguments")
+            result = drawn_tokens(site, self.result, "result")
             request, response = (self._bytes(site, *each) for each in (arguments, result))
             messages = Messages(format=self.format, compression=self.compression, connection=self.connection)
             self.guard(
@@ -62,13 +64,6 @@ class McpStep(Guard, Transport, StepPart):
                 lambda: site.lowering.call(self.mcp, site, messages, request=request, response=response),
             )
             self._remember(site, *result)
-
-    def _drawn(self, site: Site, what: str) -> tuple[int, float]:
-        """The register of the drawn tokens of a message, and their mean."""
-        builder, tokens = site.builder, getattr(self, what).distribution()
-        register = builder.register()
-        builder.emit(DrawInto(register, builder.draw(tokens, what)))
-        return register, float(builder.bound(tokens).mean)
 
     def _bytes(self, site: Site, tokens: int, mean: float) -> int:
         """The draw of a message's bytes."""

@@ -11,6 +11,7 @@ from simulator.traces.formats import BLOCK_TOKENS
 from simulator.traces.prefixes import PrefixNumbers
 
 if TYPE_CHECKING:
+    from simulator.model.distribution import CountDistribution
     from simulator.model.site import Site
     from simulator.program.builder import Builder
 
@@ -71,6 +72,13 @@ class Prompt:
         numbers = PrefixNumbers(prefixes, -(-tokens // prefixes.tokens))
         builder.emit(DrawInto(register, builder.draw(numbers, "affinity")))
         return register
+
+
+def drawn_tokens(site: Site, count: CountDistribution, purpose: str) -> tuple[int, float]:
+    """Emit the drawing of a number of tokens; its register, and its mean."""
+    builder, register = site.builder, site.builder.register()
+    builder.emit(DrawInto(register, builder.draw(count.distribution(), purpose)))
+    return register, float(builder.bound(count.distribution()).mean)
 
 
 class Endpoint(Protocol):
