@@ -59,11 +59,12 @@ def share_found(revisit: Revisit, rate: float, room: float) -> float:
         return 1.0
     longest = room / (rate * revisit.left * (1.0 - revisit.again)) if revisit.again < 1.0 else float(idle.max())
 
-    def overfull(time: float) -> float:
+    def spare(time: float) -> float:
+        """Tokens of the room that are left where nothing stays for longer."""
         stays = revisit.again * float(np.minimum(idle, time).mean()) + (1.0 - revisit.again) * time
         return room - rate * revisit.left * stays
 
-    return float(np.mean(idle <= _root(overfull, 0.0, longest)))
+    return float(np.mean(idle <= _root(spare, 0.0, longest)))
 
 
 def found_on_any(revisit: Revisit, replicas: int) -> float:

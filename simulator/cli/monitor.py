@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -51,9 +51,9 @@ def monitor(
     from simulator.results.results import SCHEMA_VERSION
 
     settings = settings_of(seed, duration, replications, None, engine, jobs)
-    given = {"baseline": baseline, "allowance": allowance, "threshold": threshold}
+    given: dict[str, Any] = {"baseline": baseline, "allowance": allowance, "threshold": threshold}
     try:
-        chart = Chart(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        chart = Chart(**{name: value for name, value in given.items() if value is not None})
     except ValueError as error:
         raise UsageError(str(error)) from None
     with Bar("loads") as bar:

@@ -23,7 +23,8 @@ CLEARLY_MORE, CLEARLY_LESS = 1.02, 0.8
 """How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed, and how
 much less where analysis takes it for overloaded."""
 HALF = 0.5
-"""Busy share of a resource without a queue, such as analysis takes for overloaded, from which it is."""
+"""Busy share from which a resource that analysis takes for overloaded is, where requests fail of waiting: one without a
+queue is never busy all the time."""
 
 
 class Overload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,7 +24,7 @@ class Trial:
     met: bool
     decided: bool
     broken: str
-    saturation: tuple[float, str | None] = (math.inf, None)
+    saturation: tuple[float, str | None]
     """By analysis: the multiple of the load at which the first resource saturates, and which that is."""
 
 
