@@ -22,10 +22,10 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   its utilization reaches 1 where all batches are full, and says too much below that.
 - A message's demands are those of the request that publishes it. A publisher who waits for a message is taken to wait
   until the message's code first gets to where it acknowledges, or to its end.
-- A language model's engine saturates with as many sequences as its limit or its memory lets run, all with prompts and
-  answers of mean length; what prompts have in common is found where engines keep it (see
-  `simulator.analytic.inference`), which is about right; nothing is said of static batches. A jump that depends on a
-  register is taken as often as is estimated.
+- A language model's engine saturates with as many sequences as its limit or its memory lets run, or in static batches
+  as full as they get; lengths of prompts and answers are known by their means and variances (see
+  `simulator.analytic.inference`). What prompts have in common is found where engines keep it, which is about right. A
+  jump that depends on a register is taken as often as is estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).

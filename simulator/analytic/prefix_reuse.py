@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simulator.analytic.inference import sequences_at_most, sequences_per_second
+from simulator.analytic.lengths import Lengths
 from simulator.distributions import Distribution
 from simulator.program.instructions import Revisit
 from simulator.program.stations import Inference
@@ -24,29 +26,26 @@ HALVINGS = 20
 NUMBERS_RUNNING = 16
 
 
-def most_sequences_per_second(
-    spec: Inference, blocks: float, prompt: float, cached: float, output: float, revisit: Revisit | None
-) -> float:
-    """As `sequences_per_second`, where of the `cached` tokens those of a `revisit` are only found that had room.
+def most_sequences_per_second(spec: Inference, blocks: float, lengths: Lengths, revisit: Revisit | None) -> float:
+    """As `sequences_per_second`, where of the cached tokens those of a `revisit` are only found that had room.
 
     With fewer sequences running more is kept, and less to be computed: with the number of them that does most, which
     is what an engine can do as long as no more come. Where more wait, it does less, and does not come back by itself.
     """
-    if revisit is None or revisit.found <= 0.0:
-        return sequences_per_second(spec, blocks, prompt, cached, output)
-    most = sequences_at_most(spec, blocks, prompt, output)
+    if revisit is None or revisit.found <= 0.0 or spec.static:
+        return sequences_per_second(spec, blocks, lengths)
+    most = sequences_at_most(spec, blocks, lengths)
     shares = (number / NUMBERS_RUNNING for number in range(1, NUMBERS_RUNNING + 1))
-    return max(_rate_of(spec, blocks, prompt, cached, output, revisit, max(share * most, 1.0)) for share in shares)
+    return max(_rate_of(spec, blocks, lengths, revisit, max(share * most, 1.0)) for share in shares)
 
 
-def _rate_of(
-    spec: Inference, blocks: float, prompt: float, cached: float, output: float, revisit: Revisit, running: float
-) -> float:
+def _rate_of(spec: Inference, blocks: float, lengths: Lengths, revisit: Revisit, running: float) -> float:
     """Sequences a second with so many running, which take room from what is kept."""
-    room = max(blocks * spec.block - running * (prompt + 0.5 * output), 0.0)
+    room = max(blocks * spec.block - running * lengths.context, 0.0)
 
     def rate(share: float) -> float:
-        return sequences_per_second(spec, blocks, prompt, cached - (1.0 - share) * revisit.found, output, running)
+        cached = lengths.cached - (1.0 - share) * revisit.found
+        return sequences_per_second(spec, blocks, replace(lengths, cached=cached), running)
 
     # The more is found the more sequences there are, and the less of them is found.
     return rate(_root(lambda share: share_found(revisit, rate(share), room) - share, 0.0, 1.0))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from simulator.analytic.inference import time_alone
 from simulator.analytic.keys import popularity_of, shards_of, shares_of, ways_of
+from simulator.analytic.lengths import lengths_of
 from simulator.analytic.prefix_reuse import most_sequences_per_second
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
@@ -164,14 +165,6 @@ class CodePath:
         return values
 
 
-def _mean_tokens(engine: Inference, instruction: ops.Generate) -> tuple[float, float, float]:
-    """Mean tokens of a prompt, of what is there of it, and of those to generate; of prompt and answer one at least."""
-    if instruction.begun:
-        return instruction.mean_prompt, instruction.mean_prompt, max(instruction.mean_output - 1.0, 1.0)
-    cached = instruction.mean_cached if engine.prefix_caching else 0.0
-    return max(instruction.mean_prompt, 1.0), cached, max(instruction.mean_output, 1.0)
-
-
 def _add(totals: dict[Target, float], target: Target, amount: float) -> None:
     totals[target] = totals.get(target, 0.0) + amount
 
@@ -283,7 +276,8 @@ class Reading:
     def _generate(self, instruction: ops.Generate, pc: int) -> Step:
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
-        time = time_alone(engine, *_mean_tokens(engine, instruction))
+        lengths = lengths_of(engine, instruction)
+        time = time_alone(engine, lengths.prompt, lengths.cached, lengths.output)
         return Step(time, ((pc + 1, 1.0),))
 
     def generation(self, instruction: ops.Generate) -> float:
@@ -291,10 +285,8 @@ class Reading:
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
         blocks = capacity_of(self.program.stations[engine.memory])
-        if engine.static:
-            return 0.0
         revisit = instruction.revisit if engine.prefix_caching and not instruction.begun else None
-        rate = most_sequences_per_second(engine, blocks, *_mean_tokens(engine, instruction), revisit)
+        rate = most_sequences_per_second(engine, blocks, lengths_of(engine, instruction), revisit)
         return engine.sequences / rate
 
     def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> Step:

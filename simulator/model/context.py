@@ -15,13 +15,14 @@ the tool and its answer's tokens in `retrieved`.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import model_validator
 
 from simulator.distributions import Constant
 from simulator.model.part import Count, Factor, Part, WholeNumber
-from simulator.model.prompt import Prompt
+from simulator.model.prompt import Prompt, Tokens
 from simulator.program.instructions import NO_REGISTER, Calculate, Clear, DrawInto, HandBack, IfAtLeast, Jump
 from simulator.program.instructions import Arithmetic as Do
 
@@ -76,18 +77,26 @@ class Context(Part):
     store: ContextStore | None = None
     """Keep the history outside of the engine."""
 
-    def prepare(self, site: Site, talk: Talk, generate: str) -> tuple[int, int, int, float]:
-        """Emit what comes before the prompt; registers with its tokens of history, with those that were in the prompt
-        before, and with those that later prompts have in common with it (NO_REGISTER: all); and the mean of the first.
+    def prepare(self, site: Site, talk: Talk, generate: str) -> tuple[Tokens, int, int]:
+        """Emit what comes before the prompt; its tokens of history, and registers with those that were in the prompt
+        before, and with those that later prompts have in common with it (NO_REGISTER: all).
         """
         if self.store is not None:
             self._move(site, talk, self.store, fetches=True)
         if self.summary is not None:
             self._summarise(site, talk, self.summary, generate)
         if self.window is None:
-            mean = talk.mean_history if self.summary is None else min(talk.mean_history, float(self.summary.above))
-            return talk.history, talk.history, NO_REGISTER, mean
-        return (*self._cut(site, talk, self.window), min(talk.mean_history, float(self.window)))
+            most = math.inf if self.summary is None else float(self.summary.above)
+            return self._at_most(talk, talk.history, most), talk.history, NO_REGISTER
+        tokens, again, kept = self._cut(site, talk, self.window)
+        return self._at_most(talk, tokens, float(self.window)), again, kept
+
+    @staticmethod
+    def _at_most(talk: Talk, register: int, most: float) -> Tokens:
+        """The register with history that is cut off, which is taken to vary less as its mean is less."""
+        mean = min(talk.mean_history, most)
+        share = mean / talk.mean_history if talk.mean_history else 0.0
+        return Tokens(register, mean, share * share * talk.variance_history)
 
     def remember(self, site: Site, talk: Talk, new: int, output: int) -> None:
         """Emit what comes after the answer: it and what was new in the prompt become history, which is saved; what

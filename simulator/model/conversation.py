@@ -37,8 +37,8 @@ MOST_CONVERSATIONS = 2**31 - 1  # of a workload, which are told apart
 @dataclass(frozen=True, slots=True)
 class Talk:
     """Registers of a conversation under way: its number, the key of what has been said, the tokens of that, and those
-    of this turn, and those that tools have answered since the last prompt; their means (of tools those of a turn), the
-    share of turns that another one follows, and the time until then."""
+    of this turn, and those that tools have answered since the last prompt; their means (of tools those of a turn) and
+    variances, the share of turns that another one follows, and the time until then."""
 
     number: int
     key: int
@@ -50,6 +50,9 @@ class Talk:
     mean_question: float
     mean_answer: float
     mean_results: float
+    variance_history: float
+    variance_question: float
+    variance_answer: float
     again: float
     think: Distribution
 
@@ -78,9 +81,25 @@ class Conversation(Part):
 
         In each of these tools have answered with `results` tokens.
         """
+        return self._earlier()[0] * (self.question.distribution().mean + self.answer.distribution().mean + results)
+
+    def variance_history(self, results: float = 0.0) -> float:
+        """Variance (tokens squared) of the same, a sum of a random number of turns; what tools answer is constant."""
+        question, answer = self.question.distribution(), self.answer.distribution()
+        mean, variance = self._earlier()
+        turn = question.mean + answer.mean + results
+        return float(mean * (question.variance + answer.variance) + variance * turn * turn)
+
+    def _earlier(self) -> tuple[float, float]:
+        """Mean and variance of how many turns there were before a turn, over all turns.
+
+        The mean square is E[T(T - 1)(2T - 1)] / (6 E[T]), T taken for log-normal.
+        """
         turns = self.turns.distribution()
-        earlier = (turns.variance + turns.mean * turns.mean - turns.mean) / (2.0 * turns.mean) if turns.mean else 0.0
-        return max(earlier, 0.0) * (self.question.distribution().mean + self.answer.distribution().mean + results)
+        mean, square = turns.mean, turns.variance + turns.mean * turns.mean
+        cube = (square / mean) ** 3
+        earlier = max((square - mean) / (2.0 * mean), 0.0)
+        return earlier, max((2.0 * cube - 3.0 * square + mean) / (6.0 * mean) - earlier * earlier, 0.0)
 
     def lower(self, lowering: Lowering, name: str, operation: str, ask: Callable[[], None]) -> None:
         """A loop over the turns, each of which is a message that the conversation waits for."""
@@ -92,6 +111,8 @@ class Conversation(Part):
         talk = Talk(
             number, key, history, question, answer, results, self.mean_history(mean_results),
             self.question.distribution().mean, self.answer.distribution().mean, mean_results,
+            self.variance_history(mean_results),
+            self.question.distribution().variance, self.answer.distribution().variance,
             1.0 - 1.0 / max(self.turns.distribution().mean, 1.0),
             self.think.distribution(),
         )  # fmt: skip

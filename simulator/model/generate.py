@@ -13,7 +13,7 @@ from simulator.model.distribution import CountDistribution
 from simulator.model.keys import KeyUse
 from simulator.model.mcp import ToolResults
 from simulator.model.part import WholeNumber
-from simulator.model.prompt import Prompt, drawn_tokens
+from simulator.model.prompt import Prompt, Tokens, drawn_tokens
 from simulator.model.step import Place, StepPart
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Calculate, Clear, Revisit
@@ -72,33 +72,34 @@ class GenerateStep(StepPart):
             if talk is None:
                 site.resource("llms", self.generate).generate(site, self._alone(site))
                 return
-            new, mean_new = self._new(site, talk)
-            prompt = self._in(site, talk, new, mean_new)
+            new = self._new(site, talk)
+            prompt = self._in(site, talk, new)
             site.resource("llms", self.generate).generate(site, prompt)
-            self.context.remember(site, talk, new, prompt.output)
+            self.context.remember(site, talk, new.register, prompt.output)
 
     def _alone(self, site: Site) -> Prompt:
         """A prompt that no conversation has led to."""
         assert self.input is not None
         assert self.output is not None
         key = NO_REGISTER if self.key is None else self.key.register(site, self.generate)
-        tokens, mean = self._tokens(site, *drawn_tokens(site, self.input, "input"))
-        output, mean_output = drawn_tokens(site, self.output, "output")
+        tokens = self._tokens(site, drawn_tokens(site, self.input, "input"))
+        output = drawn_tokens(site, self.output, "output")
         prefix, mean_found = self._prefix(site)
         results, kept = site.lowering.results, NO_REGISTER
         if results.register != NO_REGISTER:
-            tokens, kept = self._with_results(site, tokens, results), tokens
+            tokens, kept = self._with_results(site, tokens, results), tokens.register
         return Prompt(
-            tokens, output, mean + results.mean, mean_output, self.system + mean_found, key, kept, self.system,
-            self._shared_key(site), conversation=key, streamed=self.streamed, prefix=prefix,
+            tokens.register, output.register, tokens.mean, output.mean, self.system + mean_found, key, kept,
+            self.system, self._shared_key(site), conversation=key, streamed=self.streamed, prefix=prefix,
+            variance_input=tokens.variance, variance_output=output.variance,
         )  # fmt: skip
 
     @staticmethod
-    def _with_results(site: Site, tokens: int, results: ToolResults) -> int:
-        """The register with a prompt's tokens and what tools have answered, which stands behind them."""
+    def _with_results(site: Site, tokens: Tokens, results: ToolResults) -> Tokens:
+        """A prompt's tokens and what tools have answered, which stands behind them."""
         register = site.builder.register()
-        site.builder.emit(Calculate(register, Do.ADD, tokens, results.register))
-        return register
+        site.builder.emit(Calculate(register, Do.ADD, tokens.register, results.register))
+        return Tokens(register, tokens.mean + results.mean, tokens.variance + results.variance)
 
     def _prefix(self, site: Site) -> tuple[int | None, float]:
         """The number of the recorded prefixes of the prompts, and the mean tokens that one finds of those before it.
@@ -115,8 +116,8 @@ class GenerateStep(StepPart):
             return None, 0.0
         return site.builder.prefix(TracePrefixes(column.times, tokens)), most_found(column.times) * column.each
 
-    def _new(self, site: Site, talk: Talk) -> tuple[int, float]:
-        """The register with what is new in the prompt of a turn, and its mean.
+    def _new(self, site: Site, talk: Talk) -> Tokens:
+        """What is new in the prompt of a turn.
 
         That is the question in the first prompt of a turn, and in others, where history has it, nothing; or the input.
         """
@@ -124,21 +125,22 @@ class GenerateStep(StepPart):
         if self.input is not None:
             return drawn_tokens(site, self.input, "input")
         if not asked:
-            return talk.question, talk.mean_question
+            return Tokens(talk.question, talk.mean_question, talk.variance_question)
         nothing = site.builder.register()
         site.builder.emit(Clear(nothing))
-        return nothing, 0.0
+        return Tokens(nothing, 0.0, 0.0)
 
-    def _in(self, site: Site, talk: Talk, new: int, mean_new: float) -> Prompt:
+    def _in(self, site: Site, talk: Talk, new: Tokens) -> Prompt:
         """A prompt of a turn."""
         builder = site.builder
-        history, again, kept, mean_history = self.context.prepare(site, talk, self.generate)
-        tokens, mean = self._tokens(site, new, mean_new)
-        builder.emit(Calculate(tokens, Do.ADD, tokens, history))
-        output, mean_output = talk.answer, talk.mean_answer
+        history, again, kept = self.context.prepare(site, talk, self.generate)
+        mean_history = history.mean
+        tokens = self._tokens(site, new)
+        builder.emit(Calculate(tokens.register, Do.ADD, tokens.register, history.register))
+        output = Tokens(talk.answer, talk.mean_answer, talk.variance_answer)
         if self.output is not None:
-            output, mean_output = drawn_tokens(site, self.output, "output")
-        first = new == talk.question or self.input is not None
+            output = drawn_tokens(site, self.output, "output")
+        first = new.register == talk.question or self.input is not None
         again, mean_again = self._prompted(builder, again, talk), mean_history
         if not first:
             mean_history, mean_again = mean_history + talk.mean_question + talk.mean_results, mean_history
@@ -146,14 +148,15 @@ class GenerateStep(StepPart):
         builder.emit(Calculate(earlier, Do.ADD, again, constant=self.system))
         if kept != NO_REGISTER:
             builder.emit(Calculate(kept, Do.ADD, kept, constant=self.system))
-        left = mean_history + mean_new + mean_output
+        left = mean_history + new.mean + output.mean
         if self.retrieved is not None:
             # What follows passages is not found again: the last question and answer are computed in the next turn.
-            kept, mean_again, left = earlier, max(mean_history - mean_new - mean_output, 0.0), mean_history
-        revisit = Revisit(mean_again, mean_new + mean_output, left, talk.again, talk.think) if first else None
+            kept, mean_again, left = earlier, max(mean_history - new.mean - output.mean, 0.0), mean_history
+        revisit = Revisit(mean_again, new.mean + output.mean, left, talk.again, talk.think) if first else None
         return Prompt(
-            tokens, output, mean + mean_history, mean_output, mean_again + self.system, talk.key, kept, self.system,
-            self._shared_key(site), earlier, talk.number, self.streamed, revisit=revisit,
+            tokens.register, output.register, tokens.mean + mean_history, output.mean, mean_again + self.system,
+            talk.key, kept, self.system, self._shared_key(site), earlier, talk.number, self.streamed, revisit=revisit,
+            variance_input=tokens.variance + history.variance, variance_output=output.variance,
         )  # fmt: skip
 
     @staticmethod
@@ -166,15 +169,15 @@ class GenerateStep(StepPart):
         builder.emit(Calculate(register, Do.MOST, register, constant=0))
         return register
 
-    def _tokens(self, site: Site, new: int, mean: float) -> tuple[int, float]:
-        """The register with the tokens of the system's text, of what is retrieved and what is new, and their mean."""
-        builder, tokens = site.builder, site.builder.register()
-        builder.emit(Calculate(tokens, Do.ADD, new, constant=self.system))
-        if self.retrieved is not None:
-            retrieved, mean_retrieved = drawn_tokens(site, self.retrieved, "retrieved")
-            builder.emit(Calculate(tokens, Do.ADD, tokens, retrieved))
-            mean += mean_retrieved
-        return tokens, mean + self.system
+    def _tokens(self, site: Site, new: Tokens) -> Tokens:
+        """The tokens of the system's text, of what is retrieved and what is new."""
+        builder, register = site.builder, site.builder.register()
+        builder.emit(Calculate(register, Do.ADD, new.register, constant=self.system))
+        if self.retrieved is None:
+            return Tokens(register, new.mean + self.system, new.variance)
+        retrieved = drawn_tokens(site, self.retrieved, "retrieved")
+        builder.emit(Calculate(register, Do.ADD, register, retrieved.register))
+        return Tokens(register, new.mean + self.system + retrieved.mean, new.variance + retrieved.variance)
 
     def _shared_key(self, site: Site) -> int:
         """What tells the system's text of this step from others."""

@@ -22,7 +22,7 @@ from simulator.model.distribution import CountDistribution
 from simulator.model.guard import Guard
 from simulator.model.message import Messages, Transport
 from simulator.model.part import Factor, Part, Size
-from simulator.model.prompt import drawn_tokens
+from simulator.model.prompt import Tokens, drawn_tokens
 from simulator.model.step import StepPart
 from simulator.program.builder import Builder
 from simulator.program.instructions import NO_REGISTER, Calculate, HandBack
@@ -56,46 +56,48 @@ class McpStep(Guard, Transport, StepPart):
         with site.builder.within(f"mcp {self.mcp}"):
             arguments = drawn_tokens(site, self.arguments, "arguments")
             result = drawn_tokens(site, self.result, "result")
-            request, response = (self._bytes(site, *each) for each in (arguments, result))
+            request, response = (self._bytes(site, each) for each in (arguments, result))
             messages = Messages(format=self.format, compression=self.compression, connection=self.connection)
             self.guard(
                 site,
                 self.mcp.partition(".")[0],
                 lambda: site.lowering.call(self.mcp, site, messages, request=request, response=response),
             )
-            self._remember(site, *result)
+            self._remember(site, result)
 
-    def _bytes(self, site: Site, tokens: int, mean: float) -> int:
+    def _bytes(self, site: Site, tokens: Tokens) -> int:
         """The draw of a message's bytes."""
         builder, whole = site.builder, site.builder.register()
         envelope = round(self.envelope / self.bytes_per_token)
-        builder.emit(Calculate(whole, Do.ADD, tokens, constant=envelope))
-        return builder.times_register(Constant(self.bytes_per_token), whole, mean + envelope, "bytes")
+        builder.emit(Calculate(whole, Do.ADD, tokens.register, constant=envelope))
+        return builder.times_register(Constant(self.bytes_per_token), whole, tokens.mean + envelope, "bytes")
 
     @staticmethod
-    def _remember(site: Site, result: int, mean: float) -> None:
+    def _remember(site: Site, result: Tokens) -> None:
         builder, talk = site.builder, site.lowering.talk
         if talk is None:
-            site.lowering.results.add(builder, result, mean)
+            site.lowering.results.add(builder, result)
             return
         for register in (talk.history, talk.results):
-            builder.emit(Calculate(register, Do.ADD, register, result))
+            builder.emit(Calculate(register, Do.ADD, register, result.register))
             builder.emit(HandBack(register))
 
 
 @dataclass(slots=True)
 class ToolResults:
-    """Tokens that tools have answered in a request without a conversation: their register, if any, and their mean."""
+    """Tokens that tools have answered in a request without a conversation: register, if any, mean and variance."""
 
     register: int = NO_REGISTER
     mean: float = 0.0
+    variance: float = 0.0
 
-    def add(self, builder: Builder, tokens: int, mean: float) -> None:
+    def add(self, builder: Builder, tokens: Tokens) -> None:
         """Emit the addition of an answer."""
         if self.register == NO_REGISTER:
             self.register = builder.register()
-        builder.emit(Calculate(self.register, Do.ADD, self.register, tokens))
-        self.mean += mean
+        builder.emit(Calculate(self.register, Do.ADD, self.register, tokens.register))
+        self.mean += tokens.mean
+        self.variance += tokens.variance
 
 
 def mean_results_of(system: System, operation: str) -> float:

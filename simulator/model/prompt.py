@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from simulator.program.instructions import NO_REGISTER, DrawInto, Revisit
 from simulator.traces.formats import BLOCK_TOKENS
@@ -41,7 +41,8 @@ class Prompt:
     tokens were in an earlier prompt of the conversation, where it is in one, and `conversation` that with its number,
     or that of a prompt that is asked again and again. Of a recorded prompt whose blocks have ids, `prefix` is the
     number of these in the Program; it takes the place of a key. It has come `through` the gateways of these names,
-    which keep accounts by API key. `revisit` tells analysis how `mean_cached` comes about.
+    which keep accounts by API key. Means and variances (tokens squared) are for analysis, which `revisit` tells how
+    `mean_cached` comes about.
     """
 
     input: int
@@ -59,6 +60,8 @@ class Prompt:
     through: tuple[str, ...] = ()
     prefix: int | None = None
     revisit: Revisit | None = None
+    variance_input: float = 0.0
+    variance_output: float = 0.0
 
     def affinity(self, site: Site, tokens: int) -> int:
         """Emit what chooses where it always goes; the register with that, NO_REGISTER where nothing does.
@@ -74,11 +77,20 @@ class Prompt:
         return register
 
 
-def drawn_tokens(site: Site, count: CountDistribution, purpose: str) -> tuple[int, float]:
-    """Emit the drawing of a number of tokens; its register, and its mean."""
+class Tokens(NamedTuple):
+    """A register with a number of tokens, its mean, and its variance (tokens squared)."""
+
+    register: int
+    mean: float
+    variance: float
+
+
+def drawn_tokens(site: Site, count: CountDistribution, purpose: str) -> Tokens:
+    """Emit the drawing of a number of tokens."""
     builder, register = site.builder, site.builder.register()
     builder.emit(DrawInto(register, builder.draw(count.distribution(), purpose)))
-    return register, float(builder.bound(count.distribution()).mean)
+    drawn = builder.bound(count.distribution())
+    return Tokens(register, float(drawn.mean), float(drawn.variance))
 
 
 class Endpoint(Protocol):

@@ -180,7 +180,7 @@ class Serving:
             latency_meters(site) if prompt.streamed else None,
             prompt.key, prompt.kept, prompt.shared, prompt.shared_key, begun,
             prompt.mean_input, prompt.mean_cached, prompt.mean_output if output is None else 1.0, prompt.prefix,
-            prompt.revisit,
+            prompt.revisit, prompt.variance_input, prompt.variance_output if output is None else 0.0,
         )  # fmt: skip
 
     def _visit(self, site: Site, engines: Engines, instruction: Generate, prompt: Prompt) -> None:

@@ -183,7 +183,7 @@ class Generate:
     Where `latency` is the number of a meter, it gets the time of the first token, and the next two add up the time from
     the first to the last token and how many tokens came in it; the one after is the longest time between two tokens.
     Meter `usage` and the next two add up tokens of prompts, those of them that were there already, and generated ones.
-    The means of these, and what is `revisit`ed, are for analysis only.
+    The means and variances of these, and what is `revisit`ed, are for analysis only.
     """
 
     place: Place
@@ -203,6 +203,8 @@ class Generate:
     mean_output: float = 1.0
     prefix: int | None = None
     revisit: Revisit | None = None
+    variance_prompt: float = 0.0
+    variance_output: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -272,7 +272,7 @@ def capacity_of(station: Station) -> float:
         case Batch():
             return float(station.most)
         case Inference():
-            return float("inf") if station.static else float(station.sequences)
+            return float(station.sequences)
         case Sharing(_, capacity, quota):
             if quota is None:
                 return max(capacity)

@@ -6,11 +6,15 @@ steps take longer the more sequences are in them, and so do sequences.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from simulator.analytic.inference import sequences_per_second
+from simulator.analytic.lengths import Lengths, lengths_of
+from simulator.analytic.static_batches import static_batch
+from simulator.program.instructions import Generate
 from simulator.program.program import Program
 from simulator.program.stations import Inference, Pool
 from simulator.records import Floats
@@ -21,41 +25,64 @@ def engine_load(sections: Sequence[Section], program: Program, stations: tuple[i
     """Sequences that inference stations ended, as a share of a second's most of them, shape (sections,), in seconds.
 
     The most is that of `simulator.analytic.inference`, for prompts and answers as long as they were, and as much of
-    them as was computed, also again after a preemption; at most 1 a second and station. Where more wait than run, they
-    are as busy as they are with steps: those who wait may all give up, so that none is ended.
+    them as was not there already; at most 1 a second and station. Where more wait than run, or than a static batch
+    has, they are as busy as they are with steps: those who wait may all give up, so that none is ended.
     """
-    engines = [number for number, each in enumerate(program.stations) if isinstance(each, Inference)]
     loads = np.zeros(len(sections))
     for number in stations:
-        own = (engines.index(number),)
-        load = np.maximum(_by_sequences(sections, program, number, own), _where_more_wait(sections, number, own))
+        engine = _Engine(sections, program, number)
+        load = np.maximum(engine.by_sequences(), engine.where_more_wait())
         loads += np.minimum(load, [section.length for section in sections])
     found: list[float] = loads.tolist()
     return found
 
 
-def _by_sequences(sections: Sequence[Section], program: Program, number: int, own: tuple[int]) -> Floats:
-    """What was ended by what could have been."""
-    ended = np.array([float(station_field(section, (number,), "completions").sum()) for section in sections])
-    if not ended.sum():
-        return ended
-    prompt, computed, output = (
-        sum(inference_field(section, own, name) for section in sections) / ended.sum()
-        for name in ("prompt_tokens", "computed_tokens", "generated_tokens")
-    )
-    spec = program.stations[number]
-    assert isinstance(spec, Inference)
-    memory = program.stations[spec.memory]
-    assert isinstance(memory, Pool)
-    most = sequences_per_second(spec, memory.capacity, prompt, prompt - computed, max(output, 1.0))
-    return ended / most
+class _Engine:
+    """An inference station, and what it did in the sections."""
 
+    def __init__(self, sections: Sequence[Section], program: Program, number: int) -> None:
+        self.sections = sections
+        self.program = program
+        self.number = number
+        engines = [each for each, station in enumerate(program.stations) if isinstance(station, Inference)]
+        self.own = (engines.index(number),)
+        spec = program.stations[number]
+        assert isinstance(spec, Inference)
+        self.spec = spec
+        memory = program.stations[spec.memory]
+        assert isinstance(memory, Pool)
+        self.blocks = memory.capacity
+        self.ended = self._of_station("completions")
+        self.lengths = self._lengths() if self.ended.any() else None
 
-def _where_more_wait(sections: Sequence[Section], number: int, own: tuple[int]) -> Floats:
-    """Time in steps of the sections in which more sequences wait than run, on average."""
-    waiting, running = (
-        np.array([float(station_field(section, (number,), name).sum()) for section in sections])
-        for name in ("waiting_area", "busy_area")
-    )
-    stepping = np.array([inference_field(section, own, "stepping") for section in sections])
-    return np.where(waiting > running, stepping, 0.0)
+    def _of_station(self, name: str) -> Floats:
+        return np.array([float(station_field(each, (self.number,), name).sum()) for each in self.sections])
+
+    def _lengths(self) -> Lengths:
+        """As they were, varying as the Program says of those who ask the station, of all alike."""
+        prompt, cached, computed, output = (
+            sum(inference_field(each, self.own, name) for each in self.sections) / self.ended.sum()
+            for name in ("prompt_tokens", "cached_tokens", "computed_tokens", "generated_tokens")
+        )
+        # What was computed has preemptions in it, and what was found has no prompts that came computed.
+        prompt, output, cached = max(prompt, 1.0), max(output, 1.0), max(cached, prompt - computed)
+        instructions = (each for each in self.program.instructions if isinstance(each, Generate))
+        asking = [lengths_of(self.spec, each) for each in instructions if self.number in each.place.stations]
+        scv_prompt = math.fsum(each.scv_prompt for each in asking) / len(asking)
+        scv_output = math.fsum(each.scv_output for each in asking) / len(asking)
+        return Lengths(prompt, cached, output, scv_prompt * prompt * prompt, scv_output * output * output)
+
+    def by_sequences(self) -> Floats:
+        """What was ended by what could have been."""
+        if self.lengths is None:
+            return self.ended
+        return self.ended / sequences_per_second(self.spec, self.blocks, self.lengths)
+
+    def where_more_wait(self) -> Floats:
+        """Time in steps of the sections in which more sequences wait than run, on average, or than a batch has."""
+        stepping = np.array([inference_field(section, self.own, "stepping") for section in self.sections])
+        enough = self._of_station("busy_area")
+        if self.spec.static and self.lengths is not None:
+            batch, _ = static_batch(self.spec, self.blocks, self.lengths)
+            enough = np.array([batch * section.length for section in self.sections])
+        return np.where(self._of_station("waiting_area") > enough, stepping, 0.0)
