@@ -400,6 +400,24 @@ def test_files_of_a_run_have_the_meters_of_requests(tmp_path):
     assert table[table["workload"] == "chats"]["first token"].isna().all()
 
 
+def test_files_of_a_run_tell_what_engines_run_and_what_memory_they_use_over_time(tmp_path):
+    kept = []
+    system = loads(CHATS, ["run.warm_up=none"])
+    results = run(system, Settings(**{**vars_of(QUICK), "keep": kept.append}))
+    store.write(tmp_path / "out", system, results, kept)
+    table = pd.read_parquet(tmp_path / "out" / "levels.parquet")
+    (name,) = results.llms
+    engines, memory = (table[table["resource"] == each] for each in (name, f"{name}.kv_cache"))
+    last = engines[engines["time"] == engines["time"].max()]
+    length = last["time"].sum() / engines["station"].nunique()
+    assert last["busy_area"].sum() / length == pytest.approx(results.llms[name].running_mean.value)
+    assert last["waiting_area"].sum() / length == pytest.approx(results.llms[name].waiting_mean.value)
+    assert last["generated_tokens"].sum() / length == pytest.approx(results.llms[name].generated_tokens_per_s.value)
+    assert last["steps"].sum() == sum(each.inference[-1, :, 0].sum() for each in kept)
+    assert memory["busy_area"].diff().max() > 0.0
+    assert table.loc[table["resource"] != name, "steps"].isna().all()
+
+
 @pytest.mark.parametrize(
     ("metric", "dimension"),
     [

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from simulator.model.files import dump
+from simulator.model.lowering import lower
 from simulator.model.system import System
-from simulator.records import STATION_FIELDS, Records, RequestTable
+from simulator.program.program import Program
+from simulator.program.stations import Inference
+from simulator.records import INFERENCE_FIELDS, STATION_FIELDS, Records, RequestTable
 from simulator.results.results import Results
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def write(directory: Path, system: System, results: Results, records: Sequence[R
         _write_json(scratch / "summary.json", summary)
         if keeps_requests := any(each.requests for each in records):
             _write_parquet(scratch / "requests.parquet", requests_table(records))
-        _write_parquet(scratch / "levels.parquet", levels_table(records))
+        _write_parquet(scratch / "levels.parquet", levels_table(records, lower(system)))
         _move(scratch, directory)
         if not keeps_requests:
             (directory / "requests.parquet").unlink(missing_ok=True)
@@ -130,17 +133,31 @@ def _request_columns(table: RequestTable, replication: int) -> dict[str, Any]:
     return columns
 
 
-def levels_table(records: Sequence[Records]) -> pa.Table:
-    """One row per replication, sampling time and station: its fields cumulated from time 0."""
+def levels_table(records: Sequence[Records], program: Program) -> pa.Table:
+    """One row per replication, sampling time and station: its fields cumulated from time 0, but `present`.
+
+    Those of LLM serving engines (`simulator.records.INFERENCE_FIELDS`) are null for other stations.
+    """
     import pyarrow as pa
 
-    columns: dict[str, list[Any]] = {"replication": [], "time": [], "resource": []}
-    columns |= {name: [] for name in STATION_FIELDS}
-    for each in records:
-        count, stations = each.stations.shape[:2]
-        columns["replication"].append(np.full(count * stations, each.replication))
-        columns["time"].append(np.repeat(each.times, stations))
-        columns["resource"].append(np.tile(np.array(each.resources), count))
-        for index, field in enumerate(STATION_FIELDS):
-            columns[field].append(each.stations[:, :, index].ravel())
-    return pa.table({name: np.concatenate(parts) for name, parts in columns.items()})
+    return pa.concat_tables([pa.table(_level_columns(each, program)) for each in records])
+
+
+def _level_columns(records: Records, program: Program) -> dict[str, Any]:
+    import pyarrow as pa
+
+    count, stations = records.stations.shape[:2]
+    inference = np.array([isinstance(station, Inference) for station in program.stations])
+    columns: dict[str, Any] = {
+        "replication": np.full(count * stations, records.replication),
+        "time": np.repeat(records.times, stations),
+        "resource": np.tile(np.array(records.resources), count),
+        "station": np.tile(np.arange(stations), count),
+    }
+    for index, field in enumerate(STATION_FIELDS):
+        columns[field] = records.stations[:, :, index].ravel()
+    for index, field in enumerate(INFERENCE_FIELDS):
+        values = np.zeros((count, stations))
+        values[:, inference] = records.inference[:, :, index]
+        columns[field] = pa.array(values.ravel(), mask=np.tile(~inference, count))
+    return columns
