@@ -453,6 +453,9 @@ api_keys = st.dictionaries(
 def gateways(draw, host_specs, names):
     """A gateway to some of the LLMs."""
     backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0]))} for name in names}
+    for backend in backends.values():
+        if "timeout" not in backend and draw(st.booleans()):
+            backend["first_token_timeout"] = draw(st.sampled_from(["62.5 ms", "500 ms", "2 s"]))
     routing = draw(st.sampled_from(["weighted", "round_robin", "least_outstanding", "affinity", "fallback"]))
     host = draw(st.sampled_from(sorted(host_specs)))
     spec = {"host": host, "cpu": draw(times), "backends": backends, "routing": routing}

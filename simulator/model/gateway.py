@@ -9,15 +9,16 @@ a gateway written in Rust at 10,000 requests/s on 4 cores, 5 ms for one in Pytho
 
 On the way of a prompt: the rate limits, the workers, authentication, `cpu`, the limits of tokens, the cache, and the
 back end that `routing` chooses, each with a time-out, retries, breaker and hedging of its own; where that fails, those
-in `fallback`, in order. A time-out is on the whole answer, also where a user reads along, so it has to leave time for
-the longest one: what is cut off is asked again of the next back end. To ask one back end and others only where that
-fails, name them all in order with `routing: fallback`.
+in `fallback`, in order. A `timeout` is on the whole answer, also where a user reads along, so it has to leave time for
+the longest one: what is cut off is asked again of the next back end. A `first_token_timeout` need not, for it stops at
+the first token that is streamed. To ask one back end and others only where that fails, name them all in order with
+`routing: fallback`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
@@ -42,11 +43,13 @@ from simulator.model.prompt import (
 )
 from simulator.model.site import Deployment, Site
 from simulator.model.stores import hit_by_chance, look_up, warm_store
+from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
     Acquire,
     Clear,
     EndScope,
+    Fail,
     HashInto,
     Jump,
     Meter,
@@ -55,7 +58,7 @@ from simulator.program.instructions import (
     Scope,
     Switch,
 )
-from simulator.program.program import Balancer, Policy
+from simulator.program.program import TIMEOUT, Balancer, Policy
 from simulator.program.stations import Eviction, Pool
 
 if TYPE_CHECKING:
@@ -69,6 +72,36 @@ class Backend(Guard):
 
     weight: Factor = 1.0
     """Its share of the prompts, relative to the others, for `routing: weighted`."""
+    first_token_timeout: PositiveDuration | None = None
+    """How long one try may take to the first token, where a user reads along; LiteLLM's `stream_timeout`, and what the
+    idle time-out of a try comes to in Envoy before anything is streamed."""
+
+    @model_validator(mode="after")
+    def _first_comes_first(self) -> Self:
+        first, whole = self.first_token_timeout, self.timeout
+        if first is not None and whole is not None and first >= whole:
+            raise ValueError(f"first_token_timeout: got {first:g} s, expected less than the timeout of {whole:g} s")
+        return self
+
+    @contextmanager
+    def begun(self, builder: Builder) -> Iterator[None]:
+        """Fail with a time-out where there is no first token in time."""
+        if self.first_token_timeout is None:
+            yield
+            return
+        late, done = builder.label(), builder.label()
+        timeout = builder.draw(Constant(self.first_token_timeout), "first token timeout")
+        builder.emit(Scope(late, timeout, TIMEOUT, until_first_token=True))
+        yield
+        builder.emit(EndScope())
+        builder.emit(Jump(done))
+        builder.mark(late)
+        builder.emit(Fail())
+        builder.mark(done)
+
+    def for_prompt(self, prompt: Prompt) -> Backend:
+        """As it treats a prompt: where nobody reads along, nobody sees a first token."""
+        return self if prompt.streamed else self.model_copy(update={"first_token_timeout": None})
 
 
 class ResponseCache(Part):
@@ -369,4 +402,4 @@ class GatewayEndpoint:
             count_up(builder, fallbacks)
         tries, errors, failures = (builder.meters(meter) for meter in watched)
         with builder.within(name):
-            self.gateway.backends[name].guard(site, name, ask, Watch(tries, errors, failures))
+            self.gateway.backends[name].for_prompt(prompt).guard(site, name, ask, Watch(tries, errors, failures))

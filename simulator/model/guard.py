@@ -12,7 +12,7 @@ the clients' libraries have; the clients of a workload have them together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal, Protocol, Self
@@ -216,7 +216,7 @@ class Guard(Part):
             if watch is not None:
                 builder.count(watch.tries)
             builder.emit(Scope(handler, timeout, TIMEOUT))
-            with nullcontext() if watch is None else builder.counting_failures(watch.errors):
+            with self.begun(builder), nullcontext() if watch is None else builder.counting_failures(watch.errors):
                 self._protected(caller, name, lambda: self._attempt(builder, lambda: self._hedged(builder, name, body)))
             builder.emit(EndScope())
             builder.emit(Jump(done))
@@ -228,6 +228,10 @@ class Guard(Part):
             else:
                 builder.emit(Fail())
         builder.mark(done)
+
+    def begun(self, builder: Builder) -> AbstractContextManager[None]:
+        """Fail with a time-out where the answer to a try, emitted inside, has not begun in time."""
+        return nullcontext()
 
     def _protected(self, caller: Caller, name: str, body: Callable[[], None]) -> None:
         """Hold a permit of the breaker and a place in the bulkhead meanwhile; what fails gives them back itself."""

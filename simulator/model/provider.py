@@ -33,6 +33,7 @@ from simulator.program.instructions import (
     Delay,
     DrawInto,
     Fail,
+    FirstToken,
     GroupInto,
     IfAtLeast,
     Insert,
@@ -175,6 +176,8 @@ class ProviderEndpoint:
         if per_input.mean > 0.0:
             new, mean = self._new_tokens(builder, prompt, cached)
             builder.emit(Delay(first, builder.times_register(per_input, new, mean, "input")))
+        if prompt.streamed:
+            builder.emit(FirstToken())
         after = builder.register()
         builder.emit(Calculate(after, Do.ADD, prompt.output, constant=-1))
         builder.emit(Calculate(after, Do.MOST, after, constant=0))

@@ -37,4 +37,6 @@ Rules that fix a trajectory:
    has been asked for throughout the cool-down, down to the most that was asked for in that time.
 13. A message comes when it is published, and runs after those already woken. Where its publisher waits for it, the
    publisher is woken when the message acknowledges or ends; also when it fails, and then fails in its turn.
+14. The first token of an answer stops the timers that run until then: of all scopes that its token is in, and of those
+   that the token is in of which it is a branch, and so on up; not of a publisher's, nor where a branch is detached.
 """

@@ -324,6 +324,11 @@ class HandBack:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """Have the first token of an answer, as `Generate` has by itself; see rule 14."""
+
+
+@dataclass(frozen=True, slots=True)
 class IfAbandoned:
     """Jump to `target` where the publisher so many `levels` up (see `Acknowledge`) waits no more."""
 
@@ -369,12 +374,13 @@ class Scope:
     """Open a scope: failures inside it, or `timeout` seconds passing (None: never), jump to `handler`.
 
     On the way everything that the scope did is undone: branches are cancelled, queues left, units released.
-    `reason` is the index of the failure reason that the timer gives.
+    `reason` is the index of the failure reason that the timer gives. A timer that runs `until_first_token` stops there.
     """
 
     handler: int
     timeout: int | None = None
     reason: int = 0
+    until_first_token: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,6 +534,7 @@ class Join:
 Instruction = (
     Work | Acquire | AcquireKey | Release | Delay | TakeTokens | Deposit | DrawInto | Calculate | NumberInto | HashInto
     | GroupInto | Lookup | Insert | Remove | Generate | Meter | Choose | Switch | IfAtLeast | Jump | Fork | Publish
-    | Acknowledge | HandBack | IfAbandoned | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail | End
+    | Acknowledge | HandBack | FirstToken | IfAbandoned | Select | Clear | Loop | Next | Scope | EndScope | Retry | Fail
+    | End
     | SetSpeed | Halt | Resume | Close | Open | Break | Exclude | Include | Set | Add | Branch | Scale | Join
 )  # fmt: skip

@@ -219,7 +219,10 @@ class Encoder:
 
     def scope(self, instruction: ops.Scope) -> Fields:
         """The start of a scope."""
-        fields: Fields = {"op": Op.SCOPE, "target": instruction.handler, "argument": instruction.reason}
+        fields: Fields = {
+            "op": Op.SCOPE, "target": instruction.handler, "argument": instruction.reason,
+            "size": instruction.until_first_token,
+        }  # fmt: skip
         return fields if instruction.timeout is None else {**fields, "flag": 1, **self.amount(instruction.timeout)}
 
     def retry(self, instruction: ops.Retry) -> Fields:
@@ -384,6 +387,7 @@ ENCODE: dict[type[Instruction], Callable[[Encoder, Any], Fields]] = {
     ops.Acknowledge: lambda encoder, it: {"op": Op.ACKNOWLEDGE, "argument": it.levels},
     ops.IfAbandoned: lambda encoder, it: {"op": Op.IF_ABANDONED, "argument": it.levels, "target": it.target},
     ops.HandBack: lambda encoder, it: {"op": Op.HAND_BACK, "argument": it.register},
+    ops.FirstToken: lambda encoder, it: {"op": Op.FIRST_TOKEN},
     ops.Select: Encoder.select,
     ops.Clear: lambda encoder, it: {"op": Op.CLEAR, "argument": it.register},
     ops.Loop: Encoder.loop,

@@ -50,6 +50,7 @@ from simulator.engines.compiled.tokens import (
     await_message,
     awaited_by,
     close_scope,
+    first_token,
     free_token,
     hand_back,
     new_token,
@@ -67,6 +68,7 @@ VISIT, RELEASE, DELAY, DRAW_INTO = int(Op.VISIT), int(Op.RELEASE), int(Op.DELAY)
 HASH_INTO, GROUP_INTO, ACQUIRE_KEY = int(Op.HASH_INTO), int(Op.GROUP_INTO), int(Op.ACQUIRE_KEY)
 LOOKUP, INSERT, CHOOSE, JUMP, FORK = int(Op.LOOKUP), int(Op.INSERT), int(Op.CHOOSE), int(Op.JUMP), int(Op.FORK)
 ACKNOWLEDGE, IF_ABANDONED, HAND_BACK = int(Op.ACKNOWLEDGE), int(Op.IF_ABANDONED), int(Op.HAND_BACK)
+FIRST_TOKEN = int(Op.FIRST_TOKEN)
 PUBLISH, SELECT, CLEAR, LOOP, NEXT = int(Op.PUBLISH), int(Op.SELECT), int(Op.CLEAR), int(Op.LOOP), int(Op.NEXT)
 REMOVE, GENERATE, METER = int(Op.REMOVE), int(Op.GENERATE), int(Op.METER)
 CALCULATE, IF_AT_LEAST = int(Op.CALCULATE), int(Op.IF_AT_LEAST)
@@ -227,6 +229,10 @@ def _other(w: Record, token: int, op: int) -> int:
     if op == HAND_BACK:
         t.pc += 1
         hand_back(w, token, instruction.argument)
+        return GOES_ON
+    if op == FIRST_TOKEN:
+        t.pc += 1
+        first_token(w, token)
         return GOES_ON
     if op <= NEXT:
         return _count(w, t, instruction, op)
@@ -454,6 +460,7 @@ def _scope(w: Record, t: Record, token: int, instruction: Record) -> int:
     s.holds = t.holds
     s.reason = instruction.argument
     s.timed = instruction.flag
+    s.until_first_token = instruction.size
     if instruction.flag:
         heap.schedule(w, seconds, scope_event(w, scope))
     t.pc += 1

@@ -64,6 +64,7 @@ class Op(IntEnum):
     ACKNOWLEDGE = auto()
     IF_ABANDONED = auto()
     HAND_BACK = auto()
+    FIRST_TOKEN = auto()
     SELECT = auto()
     CLEAR = auto()
     LOOP = auto()
@@ -251,9 +252,12 @@ TOKEN = np.dtype(
 )  # fmt: skip
 
 SCOPE = np.dtype(
-    [("token", "i4"), ("outer", "i4"), ("handler", "i4"), ("holds", "i4"), ("reason", "i4"), ("timed", "i4")],
+    [
+        ("token", "i4"), ("outer", "i4"), ("handler", "i4"), ("holds", "i4"), ("reason", "i4"), ("timed", "i4"),
+        ("until_first_token", "i4"), ("unused", "i4"),
+    ],
     align=True,
-)
+)  # fmt: skip
 
 # The amount that is held of keyed locks is the key.
 HOLD = np.dtype([("station", "i4"), ("below", "i4"), ("amount", "f8")], align=True)

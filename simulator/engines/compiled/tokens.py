@@ -231,6 +231,21 @@ def stop_timer(w: Record, scope: int) -> None:
         heap.cancel(w, scope_event(w, scope))
 
 
+@compiled
+def first_token(w: Record, token: int) -> None:
+    """Stop the timers that run until the first token of an answer (rule 14)."""
+    branch = token
+    while branch != NONE:
+        t = token_at(w.tokens, branch)
+        scope = t.scope
+        while scope != NONE:
+            s = scope_at(w.scopes, scope)
+            if s.until_first_token:
+                stop_timer(w, scope)
+            scope = s.outer
+        branch = t.parent
+
+
 @inlined
 def close_scope(w: Record, token: int) -> int:
     """Take a token's innermost scope off and stop its timer; returns the scope, which is free but readable."""

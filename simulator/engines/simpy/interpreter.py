@@ -473,12 +473,22 @@ class Interpreter(ControlSteps):
 
         return step
 
+    def _FirstToken(self, instruction: ops.FirstToken, following: int) -> Step:
+        first_token = self.engine.unwinder.first_token
+
+        def step(token: Token) -> bool:
+            first_token(token)
+            token.pc = following
+            return True
+
+        return step
+
     def _Scope(self, instruction: ops.Scope, following: int) -> Step:
         timeout = None if instruction.timeout is None else self.draws[instruction.timeout]
         engine, expire = self.engine, self.engine.unwinder.expire
 
         def step(token: Token) -> bool:
-            scope = OpenScope(instruction.handler, len(token.holds), instruction.reason)
+            scope = OpenScope(instruction.handler, len(token.holds), instruction.reason, instruction.until_first_token)
             token.scopes.append(scope)
             if timeout is not None:
                 scope.timer = engine.after(timeout(token), expire, (token, scope))

@@ -33,6 +33,7 @@ class OpenScope:
     handler: int
     holds: int
     reason: int
+    until_first_token: bool = False
     timer: Timeout | None = None
 
 

@@ -94,6 +94,16 @@ class Unwinder:
         if scope.timer is not None:
             self.engine.cancel_timer(scope.timer)
 
+    def first_token(self, token: Token) -> None:
+        """Stop the timers that run until the first token of an answer (rule 14)."""
+        branch: Token | None = token
+        while branch is not None:
+            for scope in branch.scopes:
+                if scope.until_first_token:
+                    self._stop_timer(scope)
+                    scope.timer = None
+            branch = branch.parent
+
     def _interrupt(self, token: Token) -> None:
         if token.branches:
             first = token.branches[0]

@@ -25,7 +25,7 @@ from simulator.engines.compiled.pointers import (
 from simulator.engines.compiled.stations import blocks, pool, queue, sequences
 from simulator.engines.compiled.stations.sequences import GENERATING, OUTPUT, PROMPT, USAGE, blocks_for, says
 from simulator.engines.compiled.stations.station import BLOCKS, account, ask, join_queue, leave_queue
-from simulator.engines.compiled.tokens import served, waited, wake
+from simulator.engines.compiled.tokens import first_token, served, waited, wake
 from simulator.program import step_time
 from simulator.program.program import DOES_NOT_FIT
 from simulator.records import INFERENCE_FIELDS
@@ -278,6 +278,7 @@ def _generate(w: Record, s: Record, n: Record, token: int, q: Record) -> None:
     if q.generated == 1:
         served(w, token)
         t.component = says(w, q, GENERATING)
+        first_token(w, token)
     if q.generated >= q.output:
         add_to_meter(w, t, says(w, q, USAGE) + 2, float(q.output))
         s.completions += 1

@@ -250,6 +250,7 @@ class InferenceStation(Station):
                 sequence.token.request.meters[latency] = now
             sequence.token.served(now)
             sequence.token.component = sequence.instruction.generating
+            self.engine.unwinder.first_token(sequence.token)
         sequence.last = now
         if sequence.generated >= sequence.output:
             sequence.token.request.meters[sequence.instruction.usage + 2] += sequence.output
