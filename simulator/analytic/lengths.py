@@ -106,11 +106,9 @@ class Lengths:
 
 def lengths_of(engine: Inference, instruction: Generate) -> Lengths:
     """Those of the sequences of an instruction at an engine; of prompt and answer there is one token at least."""
-    variances = instruction.variance_prompt, instruction.variance_output
+    prompt, variances = max(instruction.mean_prompt, 1.0), (instruction.variance_prompt, instruction.variance_output)
     if instruction.begun:
-        output = max(instruction.mean_output - 1.0, 1.0)
-        return Lengths(instruction.mean_prompt, instruction.mean_prompt, output, *variances)
-    prompt = max(instruction.mean_prompt, 1.0)
+        return Lengths(prompt, prompt, max(instruction.mean_output - 1.0, 1.0), *variances)
     cached = min(instruction.mean_cached, prompt - 1.0) if engine.prefix_caching else 0.0
     return Lengths(prompt, cached, max(instruction.mean_output, 1.0), *variances)
 
