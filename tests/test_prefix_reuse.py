@@ -7,6 +7,7 @@ import pytest
 from simulator.analytic.demands import facts
 from simulator.analytic.prefix_reuse import found_on_any, share_found
 from simulator.distributions import Constant, Exponential
+from simulator.model.conversation import Conversation
 from simulator.model.files import loads
 from simulator.model.lowering import lower
 from simulator.program.instructions import Revisit
@@ -71,7 +72,17 @@ def test_the_engine_saturates_where_analysis_says_with_little_memory_and_with_mu
 
     most = facts(lower(talk(1.0))).saturation_factor
     settings = Settings(replications=3, duration=1200.0, jobs=1, summaries_only=True)
-    below, above = (run(talk(round(share * most, 6)), settings) for share in (0.87, 1.15))
+    below, above = (run(talk(round(share * most, 6)), settings) for share in (0.92, 1.08))
     assert below.stable, below.verdict
     # Well above it the engine does less: those who wait are idle for longer, and what they left is gone.
     assert not above.stable
+
+
+def test_history_varies_as_turns_and_what_is_said_in_them_do():
+    # The first, second or third turn, each as likely: 0, 1 or 2 turns of 300 tokens before it.
+    three = {"turns": 3, "question": 200, "answer": 100}
+    assert Conversation.model_validate(three).mean_history() == pytest.approx(300.0)
+    assert Conversation.model_validate(three).variance_history() == pytest.approx(300.0**2 * 2 / 3)
+    # One turn before on average, whose answer varies.
+    varied = {**three, "answer": {"exponential": 100}}
+    assert Conversation.model_validate(varied).variance_history() == pytest.approx(300.0**2 * 2 / 3 + 100.0**2)

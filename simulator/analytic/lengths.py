@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -98,10 +99,7 @@ class Lengths:
         Their sum is taken for a log-normal too (Fenton, IRE Transactions on Communications Systems 8, 1960).
         """
         mean, scv = prompts * self.new, self.scv_prompt / prompts
-        if scv <= 0.0:
-            return [mean]
-        sizes = [_relative(scv, part) for part in PARTS]
-        return [mean * size * len(PARTS) / math.fsum(sizes) for size in sizes]
+        return [mean * size for size in _relative_sizes(scv)] if scv > 0.0 else [mean]
 
 
 def lengths_of(engine: Inference, instruction: Generate) -> Lengths:
@@ -132,7 +130,9 @@ def _survival(mean: float, scv: float) -> tuple[Floats, Floats]:
     return quantiles, LARGER
 
 
-def _relative(scv: float, normal_quantile: float) -> float:
-    """Quantile of a log-normal of mean 1."""
-    square = math.log1p(scv)
-    return math.exp(math.sqrt(square) * normal_quantile - 0.5 * square)
+@lru_cache(maxsize=4096)
+def _relative_sizes(scv: float) -> tuple[float, ...]:
+    """Equally likely numbers of mean 1, for a log-normal."""
+    sigma = math.sqrt(math.log1p(scv))
+    sizes = [math.exp(sigma * part) for part in PARTS]
+    return tuple(size * len(sizes) / math.fsum(sizes) for size in sizes)

@@ -13,7 +13,8 @@ MANY = 30.0
 NEARLY_FULL = 0.9
 """Share of a step's tokens from which all steps are taken to be alike."""
 NEGLIGIBLE = 1e-4
-HALVINGS = 20
+ROUNDS = 20
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +37,19 @@ def prompt_steps(lengths: Lengths, prompts: float, budget: float, gated: bool) -
         return [PromptSteps(1.0, 0.0, 0.0, 1.0)]
     if prompts >= MANY or tokens >= NEARLY_FULL * budget:
         return [PromptSteps(1.0, prompts, tokens, 1.0 if gated else max(tokens / budget, 1.0))]
-    return list(_ways(lengths, _together(lengths, prompts, budget) if gated else prompts, budget))
+    return _together(lengths, prompts, budget) if gated else list(_ways(lengths, prompts, budget))
 
 
-def _together(lengths: Lengths, prompts: float, budget: float) -> float:
-    """How many begin together on average, so that there are `prompts` of them a step."""
-    low, high = prompts, MANY + prompts
-    for _ in range(HALVINGS):
-        middle = 0.5 * (low + high)
-        steps = math.fsum(each.probability * each.steps for each in _ways(lengths, middle, budget))
-        low, high = (middle, high) if middle < prompts * steps else (low, middle)
-    return 0.5 * (low + high)
+def _together(lengths: Lengths, prompts: float, budget: float) -> list[PromptSteps]:
+    """As many begin together as come in the steps of those before them, on average."""
+    together = prompts
+    for _ in range(ROUNDS):
+        ways = list(_ways(lengths, together, budget))
+        coming = prompts * math.fsum(each.probability * each.steps for each in ways)
+        if coming <= (1.0 + TOLERANCE) * together:
+            break
+        together = coming
+    return ways
 
 
 def _ways(lengths: Lengths, prompts: float, budget: float) -> Iterator[PromptSteps]:
