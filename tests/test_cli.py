@@ -466,7 +466,10 @@ def in_a_terminal(arguments, until=None, limit=60.0, **environment):
             process.send_signal(signal.SIGINT)
             stopped = True
     os.close(leader)
-    return process.wait(timeout=limit), seen.decode()
+    try:
+        return process.wait(timeout=limit), seen.decode()
+    finally:
+        process.kill()
 
 
 def test_a_terminal_gets_a_bar_on_long_work_only():
