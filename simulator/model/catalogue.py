@@ -37,9 +37,9 @@ SECTIONS = {
     "gpus": "GPU",
     "llms": "language model",
 }
+"""The sections, and what one of their types is called."""
 BESIDE_HARDWARE = ("llms",)
 """Sections whose file is beside the directory with those of hardware."""
-"""The sections, and what one of their types is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ class Type:
     source: tuple[str, ...]
     every: dict[str, Any]
     fields: dict[str, Any]
+
+    def part(self) -> Typed:
+        """What a model has that names the type and says nothing else."""
+        [kind] = [each for each in Typed.__subclasses__() if each.section == self.section]
+        return kind.model_validate({"type": self.name})
 
 
 @lru_cache

@@ -47,7 +47,7 @@ def _compared(part: Part, plain: Part, name: str, known: Any) -> str:
         return f"{own.type} (overrides {_shown(known)})"
     if isinstance(own, Part) and type(own) is type(typed) and not own.exclusive:
         inner = dict(_fields_compared(own, typed, own.long_form(known)))
-        if list(inner) == [own.bare] and not isinstance(known, dict):
+        if own.bare is not None and list(inner) == [own.bare] and not isinstance(known, dict):
             return inner[own.bare]
         return "(" + ", ".join(f"{field} {text}" for field, text in inner.items()) + ")"
     return f"{_written(part, name)} (overrides {_shown(known)})"

@@ -50,6 +50,11 @@ def heading(name: str) -> Text:
     return Text(name, style="bold", overflow="fold")
 
 
+def paragraph(text: str) -> Wrapped:
+    """Sentences, in as many lines as they need."""
+    return Wrapped(text)
+
+
 def interval(estimate: Estimate, dimension: str) -> str:
     """The interval alone, in the unit of the value."""
     shown = estimate.show(dimension)

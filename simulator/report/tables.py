@@ -380,3 +380,4 @@ def models_tables(models: Iterable[tuple[str, str]], hardware: Iterable[tuple[st
     """Names and descriptions of models, and what the hardware catalogue has."""
     yield lines_of(models)
     yield lines_of(hardware)
+    yield lines_of([("figures and prices", "tpsim models machines (or disks, nics, gpus, llms)")])
