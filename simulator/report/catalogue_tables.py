@@ -24,9 +24,9 @@ def _shown(dimension: str, value: Callable[[Any], float | None]) -> Figure:
 
     def show(part: Any) -> str:
         found = value(part)
-        return (
-            NONE if found is None else _bytes_per_s(found) if dimension == "bytes/s" else units.show(found, dimension)
-        )
+        if found is None:
+            return NONE
+        return _bytes_per_s(found) if dimension == "bytes/s" else units.show(found, dimension)
 
     return show
 
