@@ -231,10 +231,40 @@ def test_timeouts_retries_and_fallbacks_are_counted_by_backend(on_timeout):
 
 
 def test_failures_of_a_backend_are_no_timeouts():
-    text = "backends: {a: {timeout: 5 s, retries: 1}, b: {weight: 1e-9}}, fallback: [b]"
+    text = "backends: {a: {timeout: 5 s, retries: 1}, b: {weight: 0}}, fallback: [b]"
     _, counts = of_backends(gateway(text, "first_token: 1 s, failures: 100%", times=3))
     assert counts["a"] == {"asked": 3, "fallbacks": 0, "retries": 3, "timeouts": 0, "errors": 6}
     assert counts["b"]["fallbacks"] == 3
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("routing", ["weighted", "round_robin", "least_outstanding", "affinity", "fallback"])
+def test_a_backend_without_weight_is_only_fallen_back_to(routing, engine):
+    """Two of weight, of which one fails always, and one without, which no routing but the order of all chooses."""
+    more = "" if routing == "fallback" else ", fallback: [b]"
+    system = loads(
+        "hosts: {app: {cpu: 64}}\nllms:\n  a: {provider: {first_token: 0.1 s}}\n"
+        "  c: {provider: {first_token: 0.1 s, failures: 100%}}\n  b: {provider: {first_token: 0.1 s}}\n"
+        f"  it: {{gateway: {{host: app, backends: {{b: {{weight: 0}}, a: {{}}, c: {{}}}}, routing: {routing}{more}}}}}\n"
+        "services: {web: {host: app, operations: {ask: [{generate: it, input: 90, output: 10}]}}}\n"
+        "workloads: {w: {rate: 20/s, operation: web.ask}}\nrun: {duration: 20 s, warm_up: none}"
+    )
+    found = sim.run(system, sim.Settings(replications=2, jobs=1, engine=engine)).gateways["it"].backends
+    asked, fallbacks = found["b"].asked.per_s.value, found["b"].fallbacks.per_s.value
+    if routing == "fallback":
+        assert (found["b"].asked.share.value, fallbacks) == (pytest.approx(1.0, abs=0.02), 0.0)
+    else:
+        assert asked == fallbacks == pytest.approx(found["c"].errors.per_s.value, abs=0.2)
+        assert found["a"].fallbacks.per_s.value == found["c"].fallbacks.per_s.value == 0.0
+        assert found["a"].asked.share.value + found["c"].asked.share.value == pytest.approx(1.0, abs=0.02)
+
+
+def test_some_backend_has_a_weight():
+    with pytest.raises(sim.InputError, match=r"llms.it.gateway: backends: got weight 0 of all of them, expected one"):
+        gateway("backends: {a: {weight: 0}, b: {weight: 0%}}, fallback: [b]")
+    with pytest.raises(sim.InputError, match=r"backends.a.weight: got -1, expected a factor of at least 0"):
+        gateway("backends: {a: {weight: -1}}")
+    assert gateway("backends: {a: {weight: 0}}, routing: fallback")
 
 
 def test_a_hedged_copy_is_no_try_of_its_own():
