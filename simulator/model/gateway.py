@@ -69,8 +69,8 @@ class Backend(Guard):
     """One of the language models behind a gateway, and how a request to it is guarded."""
 
     weight: Weight = 1.0
-    """Its share of the prompts, relative to the others, for `routing: weighted`. With 0 no routing chooses it: it is only
-    asked as one of `fallback`."""
+    """Its share of the prompts, relative to the others, for `routing: weighted`. With 0 no routing chooses it: it is
+    only asked as one of `fallback`."""
 
 
 class ResponseCache(Part):

@@ -232,6 +232,8 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
     yield "bottleneck", found.limit or found.resource
     if found.rejected is not None:
         yield "", f"rejects {found.rejected.show('fraction')} of what comes to it"
+    elif found.limit is not None:
+        yield "", f"{found.utilization.show('fraction')} of what it lets through is taken"
     else:
         yield "", f"busy {found.utilization.show('fraction')}"
     if factor is not None and math.isfinite(factor):
