@@ -174,6 +174,13 @@ def test_what_a_model_overrides_is_shown_with_both_values():
     assert "tariff (per_gib $0.10/h (overrides 0.08 USD/month), per_iops 0.005 USD/month, " in volume
 
 
+def test_a_value_that_is_the_fields_default_overrides_that_of_a_type_too():
+    system = model("{h: {type: c5.large, cpu: {threads_per_core: 1}, nic: null, disk: gp3}}", "read: 4 KiB")
+    (_, shown), _ = named_types(system)
+    assert "cpu (threads_per_core 1 (overrides 2), cores 1), " in shown
+    assert "nic none (overrides 0.75 Gbit/s)" in shown
+
+
 def test_a_part_of_another_type_has_nothing_of_the_one_that_it_takes_the_place_of():
     host = model("{h: {type: i3en.large, disk: gp3}}", "read: 4 KiB").hosts["h"]
     assert host.disk == Disk.model_validate("gp3")

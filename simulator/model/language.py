@@ -8,13 +8,13 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, WithJsonSchema
 from pydantic.fields import FieldInfo
 
 from simulator.errors import UsageError
 from simulator.model.attribute_docstrings import attribute_docstrings
 from simulator.model.catalogue import parts_of_types
-from simulator.model.part import Part
+from simulator.model.part import Either, Part, Whole
 from simulator.model.step import STEPS, StepPart
 from simulator.model.system import System
 from simulator.model.words import nearest
@@ -127,9 +127,14 @@ def _default(spec: FieldInfo) -> str | None:
     written = TypeAdapter(Annotated[annotation, *spec.metadata] if spec.metadata else annotation).dump_python(
         value, mode="json", exclude_defaults=True
     )
-    if isinstance(written, bool):
-        return str(written).lower()
-    return f"{written:g}" if isinstance(written, float) else "" if isinstance(written, dict) else str(written)
+    match written:
+        case bool():
+            return str(written).lower()
+        case float():
+            return f"{written:g}"
+        case dict():
+            return ""
+    return str(written)
 
 
 def _parts(annotation: Any) -> list[type[Part]]:
@@ -141,11 +146,10 @@ def _parts(annotation: Any) -> list[type[Part]]:
 
 
 def _takes(annotation: Any, metadata: Any = ()) -> str:
-    """What a field takes, in words."""
-    for each in metadata:
-        described = getattr(each, "json_schema", None) or {"description": getattr(each, "description", None)}
-        if described.get("description"):
-            return str(described["description"])
+    """What a field takes, in words: those of what reads it, or of its type."""
+    said = next(filter(None, map(_said, metadata)), None)
+    if said is not None:
+        return said
     arguments = get_args(annotation)
     match get_origin(annotation):
         case origin if origin is Annotated:
@@ -161,6 +165,13 @@ def _takes(annotation: Any, metadata: Any = ()) -> str:
         case origin if origin in (list, tuple):
             return f"a list, each item {_takes(arguments[0])}"
     return _takes_plain(annotation)
+
+
+def _said(reader: Any) -> str | None:
+    """What a piece of an annotation's metadata says is expected."""
+    if isinstance(reader, WithJsonSchema):
+        return (reader.json_schema or {}).get("description")
+    return reader.description if isinstance(reader, Whole | Either) else None
 
 
 def _takes_one_of(alternatives: list[Any]) -> str:

@@ -64,7 +64,8 @@ def _fields_compared(own: Part, typed: Part, known: dict[str, Any]) -> Iterator[
 
 def _written(part: Part, name: str) -> str:
     """The value of a field as a model file would have it, without digits that only an exact copy needs."""
-    value = part.model_dump(mode="json", include={name}, exclude_defaults=True).get(name)
+    brief = isinstance(getattr(part, name), Part)
+    value = part.model_dump(mode="json", include={name}, exclude_none=True, exclude_defaults=brief).get(name)
     return LONG_NUMBER.sub(lambda number: f"{float(number[0]):.9g}", _shown(value))
 
 

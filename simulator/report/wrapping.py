@@ -30,7 +30,7 @@ class Wrapped:
     indent: int = 0
 
     def lines(self, width: int) -> list[str]:
-        """The text in lines of at most so many columns; one that is much too long for them is broken anywhere."""
+        """The text in lines of at most so many columns; a word without marks that is longer is broken anywhere."""
         indent = len(self.text) - len(self.text.lstrip()) + self.indent
         further = " " * indent if self._longest_piece() <= width - indent else ""
         lines, line = [], ""
