@@ -452,7 +452,8 @@ api_keys = st.dictionaries(
 @st.composite
 def gateways(draw, host_specs, names):
     """A gateway to some of the LLMs."""
-    backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0]))} for name in names}
+    backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0, 0.0]))} for name in names}
+    backends[draw(st.sampled_from(names))]["weight"] = 1.0
     routing = draw(st.sampled_from(["weighted", "round_robin", "least_outstanding", "affinity", "fallback"]))
     host = draw(st.sampled_from(sorted(host_specs)))
     spec = {"host": host, "cpu": draw(times), "backends": backends, "routing": routing}
