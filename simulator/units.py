@@ -193,8 +193,8 @@ def _digits(value: float) -> str:
 
 
 def _scaled(value: float, steps: dict[str, float]) -> str:
-    """The value in the largest unit of which, once rounded, it holds one; else in the smallest."""
-    rounded = float(f"{value:.3g}")
+    """The value in the largest unit of which, once rounded or before, it holds one; else in the smallest."""
+    rounded = max(value, float(f"{value:.3g}"))
     names = list(steps)
     unit = next((name for name in reversed(names) if rounded >= steps[name]), names[0])
     return f"{_digits(value / steps[unit])}{unit}"

@@ -452,7 +452,8 @@ api_keys = st.dictionaries(
 @st.composite
 def gateways(draw, host_specs, names):
     """A gateway to some of the LLMs."""
-    backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0]))} for name in names}
+    backends = {name: {**draw(guards), "weight": draw(st.sampled_from([1.0, 3.0, 0.0]))} for name in names}
+    backends[draw(st.sampled_from(names))]["weight"] = 1.0
     for backend in backends.values():
         if "timeout" not in backend and draw(st.booleans()):
             backend["first_token_timeout"] = draw(st.sampled_from(["62.5 ms", "500 ms", "2 s"]))

@@ -6,12 +6,13 @@ from functools import partial
 import pytest
 
 import simulator as sim
-from simulator.model.catalogue import SECTIONS, groups, named_types, types_of
+from simulator.model.catalogue import SECTIONS, groups, types_of
 from simulator.model.disk import Disk
 from simulator.model.files import dump
 from simulator.model.gpu import Gpu
 from simulator.model.host import Host
 from simulator.model.language_model import LanguageModel
+from simulator.model.named_types import named_types
 from simulator.model.nic import Nic
 
 PARTS = {"machines": Host, "disks": Disk, "nics": Nic, "gpus": Gpu, "llms": LanguageModel}
@@ -157,12 +158,29 @@ def test_the_types_of_a_model_are_shown_with_their_source():
     assert "threads_per_core 2, cores 1" in shown
     assert "(AWS c5, 2025-01, https://aws.amazon.com/ec2/pricing/on-demand/)" in shown
     assert volume.startswith("gp3: iops 3000, ")
-    assert "overridden" not in shown + volume
+    assert "overrides" not in shown + volume
 
 
-def test_what_a_model_overrides_is_marked_among_the_values_of_its_type():
-    system = model("{h: {type: c5.large, cpu: {speed: 0.9}, count: 3, disk: {type: gp3, iops: 6000}}}", "read: 4 KiB")
+def test_what_a_model_overrides_is_shown_with_both_values():
+    system = model(
+        "{h: {type: c5.large, cpu: {speed: 0.9}, memory: 1 GiB, count: 3, price: 1 USD/h,"
+        " disk: {type: gp3, iops: 6000, tariff: {per_gib: 0.1 USD/h}}}}",
+        "read: 4 KiB",
+    )
     (_, shown), (_, volume) = named_types(system)
-    assert "threads_per_core 2, cores 1) (overridden), memory 4 GiB, " in shown
-    assert shown.count("overridden") == volume.count("overridden") == 1
-    assert volume.startswith("gp3: iops 3000 (overridden), ")
+    assert "threads_per_core 2, cores 1, speed 0.9 (added)), memory 1 GiB (overrides 4 GiB), " in shown
+    assert "price $1.00/h (overrides 0.085 USD/h) (AWS c5" in shown
+    assert volume.startswith("gp3: iops 6k/s (overrides 3000), latency 1.05 ms, ")
+    assert "tariff (per_gib $0.10/h (overrides 0.08 USD/month), per_iops 0.005 USD/month, " in volume
+
+
+def test_a_value_that_is_the_fields_default_overrides_that_of_a_type_too():
+    system = model("{h: {type: c5.large, cpu: {threads_per_core: 1}, nic: null, disk: gp3}}", "read: 4 KiB")
+    (_, shown), _ = named_types(system)
+    assert "cpu (threads_per_core 1 (overrides 2), cores 1), " in shown
+    assert "nic none (overrides 0.75 Gbit/s)" in shown
+
+
+def test_a_part_of_another_type_has_nothing_of_the_one_that_it_takes_the_place_of():
+    host = model("{h: {type: i3en.large, disk: gp3}}", "read: 4 KiB").hosts["h"]
+    assert host.disk == Disk.model_validate("gp3")

@@ -399,6 +399,29 @@ def test_schema_is_a_json_schema(tpsim):
     assert json.loads(outcome.out)["$defs"]["model"]["type"] == "object"
 
 
+def test_a_section_of_the_schema_is_for_people(tpsim):
+    outcome = tpsim("schema", "hosts.cpu")
+    assert outcome.code == 0
+    assert re.search(r"^smt_yield +a factor above 0; 1.25 where left out$", outcome.out, re.MULTILINE)
+    outcome = tpsim("schema", "hosts.cpuu")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "tpsim: hosts has no field 'cpuu'; did you mean 'cpu'?\n"
+
+
+def test_types_of_hardware_are_listed_with_their_figures_and_prices(tpsim):
+    outcome = tpsim("models", "gpus")
+    assert outcome.code == 0
+    assert re.search(r"^h100-sxm +80 GB +3.35 TB/s +989 +1978 +450 GB/s +\$4.90/h$", outcome.out, re.MULTILINE)
+    for section in ("machines", "disks", "nics", "gpus", "llms"):
+        lines = tpsim("models", section).out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert len(lines) > 10
+    outcome = tpsim("models", "gpu")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "tpsim: the catalogue has no section 'gpu'; did you mean 'gpus'?\n"
+    assert set(json.loads(tpsim("models", "gpus", "--json").out)["hardware"]) == {"gpus"}
+
+
 # What a person sees
 
 
@@ -466,7 +489,10 @@ def in_a_terminal(arguments, until=None, limit=60.0, **environment):
             process.send_signal(signal.SIGINT)
             stopped = True
     os.close(leader)
-    return process.wait(timeout=limit), seen.decode()
+    try:
+        return process.wait(timeout=limit), seen.decode()
+    finally:
+        process.kill()
 
 
 def test_a_terminal_gets_a_bar_on_long_work_only():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
 from simulator.analytic.demands import Demand, Facts, WorkloadFacts, facts, flows
@@ -19,6 +20,7 @@ from simulator.program.instructions import End, Fork, Jump, Loop, Next, Place, R
 from simulator.program.program import Draw, Entry, Program, Workload
 from simulator.program.stations import Servers
 from simulator.records import COMPLETED, STATION_FIELDS, Records
+from simulator.report.tables import check_tables
 
 OPEN = "{rate: 10/s, operation: web.get}"
 
@@ -179,8 +181,27 @@ def test_disks_and_networks() -> None:
 
 def test_a_rate_limit_saturates() -> None:
     found = facts(program_of("[{delay: 1 ms}]", service="rate_limit: 50/s,"))
-    assert demand(found, "services.web.rate_limit") == Demand("services.web.rate_limit", 1.0, 1.0, 50.0, 50.0)
+    assert demand(found, "services.web.rate_limit") == Demand("services.web.rate_limit", 1.0, 1.0, 50.0, 50.0, "1")
     assert found.saturation_factor == pytest.approx(5.0)
+
+
+def test_demands_are_shown_in_the_unit_of_their_work() -> None:
+    steps = "[{compute: 5 ms}, {hold: 50 MB, steps: [{delay: 10 ms}]}, {read: 4 kB}, {transfer: 20 kB}]"
+    disk = "{iops: 10k/s, latency: 100 us, bandwidth: 100 MB/s}"
+    host = f"{{cpu: 4, memory: 8 GB, disk: {disk}, nic: {{bandwidth: 8 Mbit/s}}}}"
+    found = facts(program_of(steps, host))
+    units = {each.resource.removeprefix("hosts.app."): each.unit for each in found.workloads[0].demands}
+    assert units == {"cpu": "s", "memory": "B s", "disk.iops": "1", "disk.bandwidth": "B", "nic.out": "B"}
+    console = Console(width=80)
+    with console.capture() as capture:
+        for table in check_tables("shop", found, 0.0):
+            console.print(table)
+    rows = {line.split()[0]: line.split("  ") for line in capture.get().splitlines() if "  " in line}
+    shown = {name: [cell.strip() for cell in rows[f"hosts.app.{name}"] if cell.strip()][2:4] for name in units}
+    assert shown == {
+        "cpu": ["5 ms", "4"], "memory": ["500 kB × s", "8 GB"], "disk.iops": ["1", "10k/s"],
+        "disk.bandwidth": ["4 kB", "100 MB/s"], "nic.out": ["20 kB", "1 MB/s"],
+    }  # fmt: skip
 
 
 LOOKUP = "{{lookup: page, key: {key}, hit: [{{delay: 1 ms}}], miss: [{{compute: 20 ms}}]}}"

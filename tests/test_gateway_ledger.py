@@ -8,10 +8,10 @@ import pytest
 
 import simulator as sim
 from simulator import cli
+from simulator.model.api_keys import NO_TEAM
 from simulator.model.files import loads
 from simulator.records import COMPLETED
 from simulator.report.gateway_tables import gateway_tables
-from simulator.results.gateways import NO_TEAM
 
 DESK = """
 name: desk
@@ -96,7 +96,7 @@ def test_the_account_of_a_key_is_that_of_the_records(kept, key):
     assert account.llms["hosted"].usd_per_hour.value == pytest.approx(
         3600 * per_second(records, key, "gateway/llms.hosted.usd"), rel=1e-9
     )
-    for field, meter in (("requests", "requests"), ("served", "served"), ("limited", "limited")):
+    for field, meter in (("requests", "requests"), ("served", "served"), ("rejections", "limited")):
         found = getattr(account, f"{field}_per_s")
         assert found.value == pytest.approx(per_second(records, key, f"llms.gateway.{meter}"))
         assert found.low <= found.value <= found.high
@@ -107,7 +107,7 @@ def test_keys_sum_up_to_models_and_teams_to_all(kept):
     gateway = results.gateways["gateway"]
     assert list(gateway.teams) == ["shop", "support", NO_TEAM]
     for accounts in (gateway.keys, gateway.teams):
-        for field in ("requests_per_s", "served_per_s", "limited_per_s"):
+        for field in ("requests_per_s", "served_per_s", "unserved_per_s", "rejections_per_s"):
             total = sum(getattr(each, field).value for each in accounts.values())
             assert total == pytest.approx(getattr(gateway, field).value, rel=1e-12)
         for llm, usage in gateway.llms.items():
@@ -231,10 +231,41 @@ def test_timeouts_retries_and_fallbacks_are_counted_by_backend(on_timeout):
 
 
 def test_failures_of_a_backend_are_no_timeouts():
-    text = "backends: {a: {timeout: 5 s, retries: 1}, b: {weight: 1e-9}}, fallback: [b]"
+    text = "backends: {a: {timeout: 5 s, retries: 1}, b: {weight: 0}}, fallback: [b]"
     _, counts = of_backends(gateway(text, "first_token: 1 s, failures: 100%", times=3))
     assert counts["a"] == {"asked": 3, "fallbacks": 0, "retries": 3, "timeouts": 0, "errors": 6}
     assert counts["b"]["fallbacks"] == 3
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("routing", ["weighted", "round_robin", "least_outstanding", "affinity", "fallback"])
+def test_a_backend_without_weight_is_only_fallen_back_to(routing, engine):
+    """Two of weight, of which one fails always, and one without, which no routing but the order of all chooses."""
+    more = "" if routing == "fallback" else ", fallback: [b]"
+    system = loads(
+        "hosts: {app: {cpu: 64}}\nllms:\n  a: {provider: {first_token: 0.1 s}}\n"
+        "  c: {provider: {first_token: 0.1 s, failures: 100%}}\n  b: {provider: {first_token: 0.1 s}}\n"
+        f"  it: {{gateway: {{host: app, backends: {{b: {{weight: 0}}, a: {{}}, c: {{}}}}, routing: {routing}{more}}}}}"
+        "\n"
+        "services: {web: {host: app, operations: {ask: [{generate: it, input: 90, output: 10}]}}}\n"
+        "workloads: {w: {rate: 20/s, operation: web.ask}}\nrun: {duration: 20 s, warm_up: none}"
+    )
+    found = sim.run(system, sim.Settings(replications=2, jobs=1, engine=engine)).gateways["it"].backends
+    asked, fallbacks = found["b"].asked.per_s.value, found["b"].fallbacks.per_s.value
+    if routing == "fallback":
+        assert (found["b"].asked.share.value, fallbacks) == (pytest.approx(1.0, abs=0.02), 0.0)
+    else:
+        assert asked == fallbacks == pytest.approx(found["c"].errors.per_s.value, abs=0.2)
+        assert found["a"].fallbacks.per_s.value == found["c"].fallbacks.per_s.value == 0.0
+        assert found["a"].asked.share.value + found["c"].asked.share.value == pytest.approx(1.0, abs=0.02)
+
+
+def test_some_backend_has_a_weight():
+    with pytest.raises(sim.InputError, match=r"llms.it.gateway: backends: got weight 0 of all of them, expected one"):
+        gateway("backends: {a: {weight: 0}, b: {weight: 0%}}, fallback: [b]")
+    with pytest.raises(sim.InputError, match=r"backends.a.weight: got -1, expected a factor of at least 0"):
+        gateway("backends: {a: {weight: -1}}")
+    assert gateway("backends: {a: {weight: 0}}, routing: fallback")
 
 
 def test_a_hedged_copy_is_no_try_of_its_own():
@@ -250,7 +281,7 @@ def test_a_key_has_a_minute_of_its_limit_at_once_and_one_request_at_least(key, s
     found, _ = of_backends(gateway(f"backends: {{b: {{}}}}, keys: {{k: {{{key}}}}}", times=5))
     account = found.keys["k"]
     assert [round(60 * each.value, 6) for each in (account.requests_per_s, account.served_per_s)] == [5, served]
-    assert round(60 * account.limited_per_s.value, 6) == 5 - served
+    assert round(60 * account.rejections_per_s.value, 6) == 5 - served
 
 
 def test_what_a_key_may_not_use_of_one_backend_goes_to_the_next():
@@ -258,9 +289,28 @@ def test_what_a_key_may_not_use_of_one_backend_goes_to_the_next():
     found, counts = of_backends(gateway(f"backends: {{a: {{}}, b: {{}}}}, routing: fallback, {keys}", times=5))
     assert (counts["a"]["asked"], counts["a"]["errors"]) == (5, 3)
     assert (counts["b"]["asked"], counts["b"]["errors"]) == (3, 2)
-    assert [round(60 * each.value, 6) for each in (found.served_per_s, found.limited_per_s)] == [3, 5]
+    assert [round(60 * each.value, 6) for each in (found.served_per_s, found.rejections_per_s)] == [3, 5]
     with pytest.raises(sim.InputError, match=r"keys.k.backends: got 'c', expected one of the backends a"):
         gateway("backends: {a: {}}, keys: {k: {backends: {c: {requests: 2 RPM}}}}")
+
+
+def test_rejected_tries_are_told_from_prompts_that_are_not_served():
+    """Of five prompts two pass; the others are tried three times at each back end, and all of that is rejected."""
+    guard = "{retries: {most: 2, backoff: 1 ms}}"
+    keys = "keys: {k: {backends: {a: {requests: 1 RPM}, b: {requests: 1 RPM}}}}"
+    system = gateway(f"backends: {{a: {guard}, b: {guard}}}, routing: fallback, {keys}", times=5)
+    account = of_backends(system)[0].keys["k"]
+    counts = (account.requests_per_s, account.served_per_s, account.unserved_per_s, account.rejections_per_s)
+    assert [round(60 * each.value, 6) for each in counts] == [5, 2, 3, 4 * 3 + 3 * 3]
+
+
+def test_no_team_is_called_so():
+    with pytest.raises(sim.InputError) as raised:
+        gateway("backends: {a: {}}, keys: {k: {}, other: {team: no team}}")
+    assert str(raised.value) == (
+        "model:7:86: llms.it.gateway.keys.other.team: got 'no team', expected another name: "
+        "in results it stands for the keys without a team"
+    )
 
 
 def test_the_limit_of_many_customers_lets_one_request_pass_at_least():
@@ -268,7 +318,7 @@ def test_the_limit_of_many_customers_lets_one_request_pass_at_least():
     system = gateway("backends: {b: {}}, limit: {key: customer, requests: 1/h}", times=5, more=keys)
     found, _ = of_backends(system)
     assert round(60 * found.served_per_s.value, 6) == 1
-    assert round(60 * found.limited_per_s.value, 6) == 4
+    assert round(60 * found.rejections_per_s.value, 6) == 4
     assert found.keys == {}
 
 
@@ -310,7 +360,7 @@ def test_tables_and_json_have_the_ledger(kept, tmp_path, capsys, monkeypatch):
             console.print(table)
     shown = capture.get()
     for label in ("gateway: back ends", "time-outs", "fallbacks", "model hosted: input tokens", "team shop: requests",
-                  "key search of shop: requests", "rejected by limits", "key spare: requests"):  # fmt: skip
+                  "key search of shop: requests", "not served", "tries rejected by limits", "key spare"):  # fmt: skip
         assert label in shown
     assert max(map(len, shown.splitlines())) <= 80
     (tmp_path / "desk.yaml").write_text(DESK, encoding="utf-8")
@@ -320,6 +370,6 @@ def test_tables_and_json_have_the_ledger(kept, tmp_path, capsys, monkeypatch):
         cli.main()
     found = json.loads(capsys.readouterr().out)["gateways"]["gateway"]
     assert found["keys"]["search"]["team"] == "shop"
-    assert set(found["keys"]["chat"]["limited_per_s"]) == {"value", "low", "high", "n"}
-    assert found["keys"]["chat"]["limited_per_s"]["value"] > 0.0
+    assert set(found["keys"]["chat"]["rejections_per_s"]) == {"value", "low", "high", "n"}
+    assert found["keys"]["chat"]["rejections_per_s"]["value"] > 0.0
     assert set(found["backends"]["own"]["fallbacks"]) == {"per_s", "share"}

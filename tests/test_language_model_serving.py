@@ -338,7 +338,7 @@ def test_a_gateway_asks_in_turn():
 
 
 @pytest.mark.parametrize(
-    "how", ["backends: {a: {}, b: {}}, routing: fallback", "backends: {a: {}, b: {weight: 1e-9}}, fallback: [b]"]
+    "how", ["backends: {a: {}, b: {}}, routing: fallback", "backends: {a: {}, b: {weight: 0}}, fallback: [b]"]
 )
 def test_a_gateway_asks_the_next_where_one_fails(how):
     table = behind(how, a="failures: 30%", b="")

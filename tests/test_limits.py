@@ -12,6 +12,7 @@ from simulator.analytic.demands import facts
 from simulator.distributions import Zipf
 from simulator.model.files import loads
 from simulator.model.objective import Objective
+from simulator.report.tables import _closing
 from simulator.results.limits import LARGE_SHARE
 from simulator.study.capacity import capacity
 from simulator.study.length import LONGEST_FILLING, automatic_duration
@@ -143,6 +144,23 @@ def test_bursts_that_a_limit_rejects_count_from_a_large_share_on():
     assert many.verdict.startswith("limited: the limit of web")
     assert few.verdict == "stable"
     assert few.bottleneck.rejected is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "share"),
+    [("60 RPM", 1.0), ("240 RPM", 0.5), ("24 RPM", 1.0)],
+)
+@pytest.mark.parametrize("replications", [1, 4])
+def test_what_is_used_of_a_limit_is_a_share_of_what_there_was_burst_included(rate, share, replications):
+    """In 50 s at 2 requests a second; where that is more than the limit's rate, some of the burst goes beside it."""
+    workload = "{w: {rate: 2/s, arrivals: constant, operation: web.ask}}"
+    results = run(model(keys=f"k: {{requests: {rate}}}", workloads=workload), duration=50.0, replications=replications)
+    used = results.resources["llms.it.keys.k.requests_limit"].utilization
+    assert used.value == pytest.approx(share, abs=0.03)
+    assert used.value <= 1.0 + 1e-9
+    if results.bottleneck.rejected is None:
+        text = "".join(text for _, text in _closing(results))
+        assert "of what it lets through is taken" in text
 
 
 def test_a_run_too_short_for_the_burst_says_so():

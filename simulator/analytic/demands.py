@@ -57,7 +57,7 @@ from simulator.analytic.reading import (
 )
 from simulator.program import instructions as ops
 from simulator.program.program import Program, Users, Workload
-from simulator.program.stations import Bucket, KeyedLocks, capacity_of
+from simulator.program.stations import Bucket, KeyedLocks, capacity_of, work_unit_of
 
 Floats = NDArray[np.float64]
 
@@ -69,7 +69,7 @@ class Demand:
     `demand` is in the resource's work units: seconds of servers, work of sharing (reference-core seconds, bytes),
     unit-seconds held of a pool, tokens of a bucket, lookups of a store. `capacity` is in work units a second.
     `saturation` is the throughput (1/s) of such requests alone at which the busiest instance saturates, inf where
-    none does.
+    none does. `unit` is that of the work: `s`, `B`, `B s` (bytes held for seconds), or `1` of what is counted.
     """
 
     resource: str
@@ -77,6 +77,7 @@ class Demand:
     demand: float
     capacity: float
     saturation: float
+    unit: str = "s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +325,7 @@ class _Resources:
         """One for each resource that is visited."""
         columns = (self._total(visits), self._total(demand), self._total(self.capacities), self._busiest(demand))
         return tuple(
-            Demand(name, seen, work, capacity, reciprocal(busiest))
+            Demand(name, seen, work, capacity, reciprocal(busiest), work_unit_of(self.stations[self.groups[name][0]]))
             for name, seen, work, capacity, busiest in zip(
                 self.names, *(column.tolist() for column in columns), strict=True
             )

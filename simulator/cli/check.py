@@ -14,9 +14,9 @@ from simulator.cli.output import print_blocks, print_json
 def check(model: Model, sets: Sets = None, as_json: Json = False) -> None:
     """Validate a model and show what follows from it without simulating: visits, demands, saturation."""
     from simulator.analytic.demands import facts
-    from simulator.model.catalogue import named_types
     from simulator.model.files import load
     from simulator.model.lowering import lower
+    from simulator.model.named_types import named_types
     from simulator.results.results import SCHEMA_VERSION, to_json
 
     system = load(model_path(model), sets or ())

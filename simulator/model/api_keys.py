@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from simulator.model.site import Site
 
 MINUTE = 60.0
+NO_TEAM = "no team"
+"""Whose keys are those that no team is known of; no team is called so."""
+NO_TEAM_STANDS_FOR = "in results it stands for the keys without a team"
 
 
 class KeyLimit(Part):
@@ -167,13 +170,15 @@ class ApiKeys:
 
 
 def key_problems(keys: Any, document: dict[Any, Any]) -> Iterator[Finding]:
-    """Names that are none, and workloads that are not there."""
+    """Names that are none, teams whose accounts would be those of nobody, and workloads that are not there."""
     workloads = document.get("workloads")
     if not isinstance(keys, dict) or not isinstance(workloads, dict):
         return
     for name, key in keys.items():
         if not NAME.fullmatch(str(name)):
             yield ("keys", name), f"got the name {name!r}, {EXPECTED_NAME}", name
+        if isinstance(key, dict) and key.get("team") == NO_TEAM:
+            yield ("keys", name, "team"), f"got {NO_TEAM!r}, expected another name: {NO_TEAM_STANDS_FOR}", NO_TEAM
         named = key.get("workloads") if isinstance(key, dict) else None
         for index, workload in enumerate(named if isinstance(named, list) else ()):
             if isinstance(workload, str) and workload not in workloads:

@@ -37,9 +37,9 @@ SECTIONS = {
     "gpus": "GPU",
     "llms": "language model",
 }
+"""The sections, and what one of their types is called."""
 BESIDE_HARDWARE = ("llms",)
 """Sections whose file is beside the directory with those of hardware."""
-"""The sections, and what one of their types is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ class Type:
     source: tuple[str, ...]
     every: dict[str, Any]
     fields: dict[str, Any]
+
+    def part(self) -> Typed:
+        """What a model has that names the type and says nothing else."""
+        [kind] = [each for each in Typed.__subclasses__() if each.section == self.section]
+        return kind.model_validate({"type": self.name})
 
 
 @lru_cache
@@ -129,16 +134,24 @@ class Typed(Part):
 
 
 def overlaid(kind: type[Part], under: Any, over: Any) -> Any:
-    """The fields of a part given by `over`, and by `under` where it gives none; so on for the parts that it has."""
+    """The fields of a part given by `over`, and by `under` where it gives none; so on for the parts that it has.
+
+    A part that names a type of its own has nothing of what it takes the place of.
+    """
     under, over = kind.long_form(under), kind.long_form(over)
     if not (isinstance(under, dict) and isinstance(over, dict)):
         return over
     merged = {**under, **over}
     for name in under.keys() & over.keys():
         part = _part(kind, name)
-        if part is not None and over[name] is not None:
+        if part is not None and over[name] is not None and not _names_a_type(part, over[name]):
             merged[name] = overlaid(part, under[name], over[name])
     return merged
+
+
+def _names_a_type(kind: type[Part], value: Any) -> bool:
+    value = kind.long_form(value)
+    return issubclass(kind, Typed) and isinstance(value, dict) and value.get("type") is not None
 
 
 def _part(kind: type[Part], name: str) -> type[Part] | None:
@@ -159,38 +172,3 @@ def parts_of_types() -> set[type[Part]]:
             found.add(kind)
             waiting += [part for name in kind.model_fields if (part := _part(kind, name)) is not None]
     return found
-
-
-def named_types(part: Part, place: str = "") -> list[tuple[str, str]]:
-    """Where a model, or a part of it, names types, and in a line what these stand for and where that is from.
-
-    Values are the catalogue's; those in whose place the model has others are marked.
-    """
-    found = []
-    if isinstance(part, Typed) and part.type is not None:
-        known = types_of(part.section)[part.type]
-        fields = overlaid(type(part), known.every, known.fields)
-        own = _overridden(part)
-        shown = ", ".join(
-            f"{name} {_shown(value)}{' (overridden)' if name in own else ''}" for name, value in fields.items()
-        )
-        found.append((place, f"{part.type}: {shown} ({known.group}, {known.date}, {known.source[0]})"))
-    for name in type(part).model_fields:
-        value = getattr(part, name)
-        inner = value if isinstance(value, dict) else {"": value}
-        for key, each in inner.items():
-            if isinstance(each, Part):
-                found += named_types(each, ".".join(filter(None, (place, name, key))))
-    return found
-
-
-def _overridden(part: Typed) -> set[str]:
-    """The fields of a part that are not as its type has them."""
-    plain = type(part).model_validate({"type": part.type})
-    return {name for name in type(part).model_fields if getattr(part, name) != getattr(plain, name)}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {_shown(each)}" for name, each in value.items()) + ")"
-    return str(value)

@@ -302,7 +302,7 @@ class Disk(Typed):
         if self.latency is None or self.queue_depth is not None:
             channels = builder.station(Servers(resource, self.queue_depth or 1, self.discipline))
         if self.bandwidth is not None:
-            shared = builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,)))
+            shared = builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,), unit="B"))
         if self.credits is not None and self.baseline is not None and self.baseline < self.ceiling:
             balance = builder.station(Bucket(f"{resource}.credits", self.baseline, self.credits.balance, waits=True))
         return Device(balance, pace, channels, None, shared)

@@ -12,7 +12,8 @@ back end that `routing` chooses, each with a time-out, retries, breaker and hedg
 in `fallback`, in order. A `timeout` is on the whole answer, also where a user reads along, so it has to leave time for
 the longest one: what is cut off is asked again of the next back end. A `first_token_timeout` need not, for it stops at
 the first token that is streamed. To ask one back end and others only where that fails, name them all in order with
-`routing: fallback`.
+`routing: fallback`; to share prompts out by weight and keep one back end for those that fail, give it `weight: 0` and
+name it in `fallback`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from simulator.model.api_keys import ApiKey, ApiKeys, TokenLimit, limit_bucket, 
 from simulator.model.distribution import DurationDistribution
 from simulator.model.guard import Bulkhead, Guard, Watch
 from simulator.model.memory import ServiceMemory
-from simulator.model.part import Amount, Count, Factor, Instances, Part, PositiveDuration, Share
+from simulator.model.part import Amount, Count, Instances, Part, PositiveDuration, Share, Weight
 from simulator.model.prompt import (
     AFFINITY_TOKENS,
     BACKEND_METERS,
@@ -70,8 +71,9 @@ UNLIMITED = float("inf")
 class Backend(Guard):
     """One of the language models behind a gateway, and how a request to it is guarded."""
 
-    weight: Factor = 1.0
-    """Its share of the prompts, relative to the others, for `routing: weighted`."""
+    weight: Weight = 1.0
+    """Its share of the prompts, relative to the others, for `routing: weighted`. With 0 no routing chooses it: it is
+    only asked as one of `fallback`."""
     first_token_timeout: PositiveDuration | None = None
     """How long one try may take to the first token, where a user reads along; LiteLLM's `stream_timeout`, and what the
     idle time-out of a try comes to in Envoy before anything is streamed."""
@@ -168,11 +170,19 @@ class Gateway(Part):
                 if name not in self.backends:
                     known = ", ".join(self.backends)
                     raise ValueError(f"keys.{key}.backends: got {name!r}, expected one of the backends {known}")
+        if not self.chosen:
+            raise ValueError("backends: got weight 0 of all of them, expected one above 0")
         if self.routing == "fallback" and self.fallback:
             raise ValueError(
                 "got a list of fallbacks with routing: fallback, expected none: it has all backends in order"
             )
         return self
+
+    @property
+    def chosen(self) -> list[str]:
+        """The back ends that a prompt may go to at first: those with a weight, or where `fallback` orders them, all."""
+        ordered = self.routing == "fallback"
+        return [name for name, backend in self.backends.items() if ordered or backend.weight > 0.0]
 
     def lower(self, lowering: Lowering, name: str) -> GatewayEndpoint:
         """The program that it is, and what it keeps; the back ends are looked up when they are asked."""
@@ -183,13 +193,14 @@ class Gateway(Part):
             host=self.host, replicas=self.replicas, workers=self.workers, memory=self.memory,
             concurrency_limit=self.concurrency_limit, operations={"generate": []},
         )  # fmt: skip
-        pools = tuple(builder.station(Pool(f"{resource}.{each}.requests", UNLIMITED)) for each in self.backends)
+        pools = {each: builder.station(Pool(f"{resource}.{each}.requests", UNLIMITED)) for each in self.backends}
         least = Policy.LEAST_OUTSTANDING if self.routing == "least_outstanding" else Policy.ROUND_ROBIN
         cache = None
         if self.cache is not None:
             cache = warm_store(lowering, f"{resource}.cache", self.cache.entries, Eviction.LRU, self.cache.time_to_live)
         return GatewayEndpoint(
-            name, self, service.lower(lowering, name), pools, builder.balancer(Balancer(least, pools)),
+            name, self, service.lower(lowering, name), pools,
+            builder.balancer(Balancer(least, tuple(pools[each] for each in self.chosen))),
             None if cache is None else Place((cache,)), self._buckets(lowering, resource),
             ApiKeys.lower(builder, name, self.keys) if self.keys else None,
         )  # fmt: skip
@@ -260,7 +271,7 @@ class GatewayEndpoint:
     name: str
     gateway: Gateway
     deployment: Deployment
-    pools: tuple[int, ...]
+    pools: dict[str, int]
     balancer: int
     cache: Place | None
     buckets: dict[str, Place]
@@ -340,11 +351,11 @@ class GatewayEndpoint:
 
     def _chosen(self, site: Site, prompt: Prompt) -> Callable[[], None]:
         """What asks the back end that the routing chooses."""
-        builder, names = site.builder, list(self.gateway.backends)
+        builder, names = site.builder, self.gateway.chosen
         if len(names) == 1:
             return lambda: self._ask(site, prompt, names[0])
         if self.gateway.routing == "weighted":
-            weights = [backend.weight for backend in self.gateway.backends.values()]
+            weights = [self.gateway.backends[name].weight for name in names]
             total = sum(weights)
 
             def by_weight() -> None:
@@ -384,7 +395,7 @@ class GatewayEndpoint:
 
     def _ask(self, site: Site, prompt: Prompt, name: str, falls_back: bool = False) -> None:
         """One back end, within its guard, and what is counted of it."""
-        builder, number = site.builder, list(self.gateway.backends).index(name)
+        builder = site.builder
         endpoint: Endpoint = site.resource("llms", name)
         one = builder.draw(Constant(1.0), "request")
 
@@ -392,7 +403,7 @@ class GatewayEndpoint:
             if self.keys is not None and self.keys.are_limited(site.lowering, name):
                 with self._counting_rejections(site):
                     self.keys.limit(site, prompt, name)
-            builder.emit(Acquire(Place((self.pools[number],)), site.component(name), one))
+            builder.emit(Acquire(Place((self.pools[name],)), site.component(name), one))
             endpoint.generate(site, prompt)
             builder.emit(Release())
 

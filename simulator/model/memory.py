@@ -72,15 +72,15 @@ class Memory(Part):
     def lower(self, builder: Builder, resource: str, taken: float) -> int:
         """The pool of one host instance, of which `taken` bytes are held for good."""
         if self.when_full == "wait":
-            return builder.station(Pool(resource, self.size - taken))
+            return builder.station(Pool(resource, self.size - taken, unit="B"))
         refusal = builder.reason(OUT_OF_MEMORY)
-        return builder.station(Pool(resource, self.size - taken, 0, refusal=refusal))
+        return builder.station(Pool(resource, self.size - taken, 0, refusal=refusal, unit="B"))
 
     def lower_bandwidth(self, builder: Builder, resource: str) -> int | None:
         """The bus of one host instance."""
         if self.bandwidth is None:
             return None
-        return builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,)))
+        return builder.station(Sharing(f"{resource}.bandwidth", (self.bandwidth,), unit="B"))
 
 
 def take_memory(site: Site, amount: Distribution) -> None:

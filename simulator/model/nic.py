@@ -40,6 +40,6 @@ class Nic(Typed):
         """The stations of one host instance; their work is bytes of payload."""
         payload = (self.bandwidth / self.overhead,)
         return NicStations(
-            builder.station(Sharing(f"{resource}.out", payload)),
-            builder.station(Sharing(f"{resource}.in", payload)),
+            builder.station(Sharing(f"{resource}.out", payload, unit="B")),
+            builder.station(Sharing(f"{resource}.in", payload, unit="B")),
         )

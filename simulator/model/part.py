@@ -225,6 +225,11 @@ Factor = Annotated[
     BeforeValidator(_quantity("fraction", "a factor above 0", _above_zero)),
     _schema("fraction", "a factor above 0"),
 ]
+Weight = Annotated[
+    float,
+    BeforeValidator(_quantity("fraction", "a factor of at least 0", _at_least_zero)),
+    _schema("fraction", "a factor of at least 0"),
+]
 Amount = Annotated[
     float,
     BeforeValidator(_quantity("count", "a number of at least 0", _at_least_zero)),

@@ -104,7 +104,7 @@ class Prefills:
     ) -> Prefills:
         """`count` of them, each with a link of so many bytes a second, for so many bytes a token."""
         engines = Engines.lower(builder, resource, spec, count, policy)
-        links = tuple(builder.station(Sharing(f"{resource}.link", (link,))) for _ in range(count))
+        links = tuple(builder.station(Sharing(f"{resource}.link", (link,), unit="B")) for _ in range(count))
         return cls(engines, links, size)
 
 

@@ -66,11 +66,15 @@ class Stack(Part):
 def _section(kind: type[Resource]) -> Any:
     """Type and field of the section that holds resources of a kind by name."""
     names = "Names, or a mapping of names" if kind.names_alone else "By name"
-    field: Any = Field(default_factory=dict, description=f"{names}: {(kind.__doc__ or '').splitlines()[0]}")
+    field: Any = Field(default_factory=dict, description=f"{names}: {_first_paragraph(kind)}")
     annotation = dict[str, kind]  # type: ignore[valid-type]
     if kind.names_alone:
         return Annotated[annotation, BeforeValidator(partial(_named, kind.noun))], field
     return annotation, field
+
+
+def _first_paragraph(kind: type[Resource]) -> str:
+    return " ".join((kind.__doc__ or "").partition("\n\n")[0].split())
 
 
 def _named(noun: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from simulator.program.step_time import StepTime
 
@@ -75,12 +75,14 @@ class Sharing:
     """Processor sharing: n jobs get capacity[min(n, len) - 1] units of work a second together, in equal parts.
 
     A table of total rates says all that is needed: four cores of speed s are (s, 2s, 3s, 4s), a link is (b,),
-    a hyper-threaded CPU bends after its physical cores, one with contention bends back.
+    a hyper-threaded CPU bends after its physical cores, one with contention bends back. `unit` says what work is
+    measured in, seconds or bytes, to whoever shows it.
     """
 
     resource: str
     capacity: tuple[float, ...]
     quota: Quota | None = None
+    unit: Literal["s", "B"] = "s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Pool:
     A token whose turn comes more than `wait_limit` seconds (None: no limit) after it joined the queue fails with
     `waited too long` instead of being granted, where the queue has not been empty for `standing` seconds by then.
     One that finds `queue_limit` tokens waiting fails with reason number `refusal` of the Program's (1: `queue full`).
+    `unit` says what the units are, bytes or things that are counted, to whoever shows them.
     """
 
     resource: str
@@ -99,6 +102,7 @@ class Pool:
     wait_limit: float | None = None
     standing: float = 0.0
     refusal: int = 1
+    unit: Literal["1", "B"] = "1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,3 +287,17 @@ def capacity_of(station: Station) -> float:
             return station.rate
         case KeyedLocks() | Bucket() | Breaker() | Budget() | Store() | Gauge() | External():
             return float("inf")
+
+
+def work_unit_of(station: Station) -> Literal["s", "B", "B s", "1"]:
+    """What is measured in that a request asks of a station: seconds, of servers or of units held; bytes; bytes held for
+    seconds; or things that are counted, such as operations and lookups."""
+    match station:
+        case Sharing():
+            return station.unit
+        case Pool():
+            return "B s" if station.unit == "B" else "s"
+        case Servers() | Batch() | Inference() | KeyedLocks() | External():
+            return "s"
+        case Bucket() | Breaker() | Budget() | Store() | Gauge():
+            return "1"

@@ -58,7 +58,8 @@ def _account(table: Table, label: str, account: AccountResult) -> None:
     row = partial(estimate_row, table)
     row(f"{label}: requests", account.requests_per_s, "rate")
     row("  served", account.served_per_s, "rate")
-    row("  rejected by limits", account.limited_per_s, "rate")
+    row("  not served", account.unserved_per_s, "rate")
+    row("  tries rejected by limits", account.rejections_per_s, "rate")
     _tokens(table, "", account)
     row("  cost", account.usd_per_hour, "price")
 

@@ -4,35 +4,55 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from simulator.report.wrapping import Wrapped
 from simulator.results.estimate import Estimate
 
 NO_STEADY_STATE = "no steady state"
+LABEL_INDENT = 2
+
+
+class LabelledTable(Table):
+    """A table whose first column is for labels, which are broken at their dots where they have to be."""
+
+    def add_row(self, *cells: Any, **look: Any) -> None:
+        """Add a row, of texts that are shown as they are."""
+        super().add_row(*(_wrapped(cell, number) for number, cell in enumerate(cells)), **look)
 
 
 def table_of(*headers: str) -> Table:
     """An empty table; the first column is for labels."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table = LabelledTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(_wrapped(header, number), justify="left" if number == 0 else "right", overflow="fold")
     return table
+
+
+def _wrapped(cell: Any, column: int) -> Any:
+    return Wrapped(cell, indent=0 if column else LABEL_INDENT) if isinstance(cell, str) else cell
 
 
 def lines_of(rows: Iterable[tuple[str, str]]) -> Table:
     """Labels and what there is to say about them, without a heading."""
     table = Table.grid(padding=(0, 2))
     for label, text in rows:
-        table.add_row(label, Text(text, overflow="fold"))
+        table.add_row(Wrapped(label, indent=LABEL_INDENT), Wrapped(text))
     return table
 
 
 def heading(name: str) -> Text:
     """The name of what follows."""
     return Text(name, style="bold", overflow="fold")
+
+
+def paragraph(text: str) -> Wrapped:
+    """Sentences, in as many lines as they need."""
+    return Wrapped(text)
 
 
 def interval(estimate: Estimate, dimension: str) -> str:

@@ -232,6 +232,8 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
     yield "bottleneck", found.limit or found.resource
     if found.rejected is not None:
         yield "", f"rejects {found.rejected.show('fraction')} of what comes to it"
+    elif found.limit is not None:
+        yield "", f"{found.utilization.show('fraction')} of what it lets through is taken"
     else:
         yield "", f"busy {found.utilization.show('fraction')}"
     if factor is not None and math.isfinite(factor):
@@ -313,11 +315,31 @@ def _demands(workload: WorkloadFacts, limits: Collection[str]) -> Table:
             table.add_row(
                 demand.resource,
                 f"{demand.visits:.3g}",
-                f"{demand.demand:.4g}",
-                f"{demand.capacity:.4g}/s",
+                _work(demand.demand, demand.unit),
+                _capacity(demand.capacity, demand.unit),
                 units.show(demand.saturation, "rate"),
             )
     return table
+
+
+def _work(amount: float, unit: str) -> str:
+    """Work of a station in a unit of `Demand`."""
+    if unit == "B s":
+        return f"{units.show(amount, 'size')} × s"
+    return units.show(amount, {"s": "duration", "B": "size"}.get(unit, "count"))
+
+
+def _capacity(per_s: float, unit: str) -> str:
+    """What a station does a second, or has: seconds of work a second are servers, and byte-seconds bytes."""
+    match unit:
+        case "s":
+            return units.show(per_s, "count")
+        case "B s":
+            return units.show(per_s, "size")
+        case "B":
+            return f"{units.show(per_s, 'size')}/s"
+        case _:
+            return units.show(per_s, "rate")
 
 
 def validation_tables(validation: Validation) -> Iterable[RenderableType]:
@@ -360,3 +382,4 @@ def models_tables(models: Iterable[tuple[str, str]], hardware: Iterable[tuple[st
     """Names and descriptions of models, and what the hardware catalogue has."""
     yield lines_of(models)
     yield lines_of(hardware)
+    yield lines_of([("figures and prices", "tpsim models machines (or disks, nics, gpus, llms)")])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from simulator.model.api_keys import ApiKey
+from simulator.model.api_keys import NO_TEAM, ApiKey
 from simulator.model.kinds.llm import Llm
 from simulator.model.prompt import BACKEND_METERS, GATEWAY_METERS
 from simulator.model.system import System
@@ -24,9 +24,6 @@ from simulator.results.section import Section
 from simulator.results.statistics import Statistic, ratio
 from simulator.results.token_statistics import SECONDS_PER_HOUR
 from simulator.results.tokens import LLM, TokenMeters, TokenSection
-
-NO_TEAM = "no team"
-"""Whose keys are those that no team is known of."""
 
 
 def gateway_results(
@@ -116,12 +113,13 @@ class _Ledger:
     def result(self, backends: Sequence[str]) -> GatewayResult:
         """Everything about the gateway."""
         teams = dict.fromkeys(key.team or NO_TEAM for key in self.keys.values())
-        came, served, limited = self._prompts(None)
+        came, served, rejected = self._prompts(None)
         rate = self.sums.rate
         return GatewayResult(
             requests_per_s=rate(came),
             served_per_s=rate(served),
-            limited_per_s=rate(limited),
+            unserved_per_s=rate(_difference(came, served)),
+            rejections_per_s=rate(rejected),
             backends={name: self._backend(name, came) for name in backends},
             llms={llm.removeprefix(LLM): self._usage(llm, None) for llm in self.llms},
             keys={name: replace(self._account([name]), team=key.team) for name, key in self.keys.items()},
@@ -132,7 +130,7 @@ class _Ledger:
         )
 
     def _prompts(self, keys: Sequence[tuple[str, str]] | None) -> list[list[float]]:
-        """Those that came, were served, and were rejected by a limit."""
+        """Those that came, those that were served, and tries that a limit rejected."""
         return [self.sums.named(f"{LLM}{self.gateway}.{meter}", keys) for meter in GATEWAY_METERS]
 
     def _backend(self, name: str, came: Sequence[float]) -> BackendResult:
@@ -155,14 +153,15 @@ class _Ledger:
         """What some keys together used."""
         keys = [(self.gateway, name) for name in names]
         sums, tokens = self.sums, partial(self.sums.tokens, gateway=self.gateway, llm=None, keys=keys)
-        came, served, limited = self._prompts(keys)
+        came, served, rejected = self._prompts(keys)
         cost = [each for llm in self.llms for each in (self._paid(llm, keys), self._rent(llm, keys)) if each]
         none = ratio([0.0] * len(sums.lengths), sums.lengths)
         whole = Statistic(sum(each.pooled for each in cost), sum((each.sections for each in cost), none.sections))
         return AccountResult(
             requests_per_s=sums.rate(came),
             served_per_s=sums.rate(served),
-            limited_per_s=sums.rate(limited),
+            unserved_per_s=sums.rate(_difference(came, served)),
+            rejections_per_s=sums.rate(rejected),
             prompt_per_s=sums.rate(tokens("prompt")),
             cached_per_s=sums.rate(tokens("cached")),
             output_per_s=sums.rate(tokens("output")),

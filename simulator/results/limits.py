@@ -8,9 +8,8 @@ from dataclasses import replace
 from simulator.analytic.demands import Facts
 from simulator.analytic.limits import LimitFacts
 from simulator.program.program import DOES_NOT_FIT, RATE_LIMITED, Program
-from simulator.program.stations import Bucket
 from simulator.results.section import Section, station_field
-from simulator.results.statistics import Statistic, ratio
+from simulator.results.statistics import Statistic, ratio, share_of_tokens
 
 LEAST_SHARE, LARGE_SHARE = 0.01, 0.05
 """Rejected shares of what comes to a limit from which it counts: where more is expected than it lets through, and where
@@ -41,11 +40,11 @@ def binding_limit(facts: Facts, program: Program, sections: Sequence[Section]) -
 
 
 def use_of_limit(limit: LimitFacts, program: Program, sections: Sequence[Section]) -> Statistic:
-    """What is taken of all that a limit lets through, that of all who have one of their own together."""
-    stations = program.resources()[limit.resource]
-    rate = sum(each.rate * each.keys for n in stations if isinstance(each := program.stations[n], Bucket))
-    taken = _total(sections, program, limit.resource, "delivered")
-    return ratio(taken, [rate * section.length for section in sections])
+    """What is taken of all that a limit lets through, that of all who have one of their own together.
+
+    A limit lets through what comes at its rate, and a burst; of that, what was used up counts: see `share_of_tokens`.
+    """
+    return share_of_tokens(sections, program, program.resources()[limit.resource])
 
 
 def transient_of_limits(facts: Facts, duration: float) -> float:

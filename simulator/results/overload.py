@@ -101,7 +101,8 @@ class Overload:
         if factor is None or busy.pooled * factor < 1.0 - SATURATED:
             return None  # analysis overstates what is asked of it
         asked_more = busy.estimate(confidence).low * factor > CLEARLY_MORE and self.system.has_steady_state
-        asked_less = factor < 1.0 and busy.pooled * factor < CLEARLY_LESS and not self.reason()
+        is_free = busy.pooled < SATURATED and busy.pooled * factor < CLEARLY_LESS
+        asked_less = factor < 1.0 and is_free and not self.reason()
         return 1.0 / busy.pooled if asked_more or asked_less else factor
 
 

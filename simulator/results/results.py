@@ -136,14 +136,16 @@ class BackendResult:
 class AccountResult:
     """What the requests with an API key, or those of a team, used of a gateway's LLMs, also where they failed.
 
-    `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `limited_per_s` how often a
-    limit of the gateway rejected one. `usd_per_hour` is what providers are paid and the share of GPUs' rent together.
-    `team` is that of a key.
+    `requests_per_s` are prompts that came, `served_per_s` those that were answered, and `unserved_per_s` the others.
+    `rejections_per_s` is how often a limit of the gateway rejected a try, of which a prompt may have several: one at
+    each back end that it falls back to, and one more for every retry. `usd_per_hour` is what providers are paid and the
+    share of GPUs' rent together. `team` is that of a key.
     """
 
     requests_per_s: Estimate
     served_per_s: Estimate
-    limited_per_s: Estimate
+    unserved_per_s: Estimate
+    rejections_per_s: Estimate
     prompt_per_s: Estimate
     cached_per_s: Estimate
     output_per_s: Estimate
@@ -156,12 +158,13 @@ class AccountResult:
 class GatewayResult:
     """One gateway: what became of prompts, its back ends, and where it has API keys, accounts by LLM, key and team.
 
-    Those by key sum up to those by LLM, and so do those by team.
+    Those by key sum up to those by LLM, and so do those by team. Rates of prompts are as in accounts.
     """
 
     requests_per_s: Estimate
     served_per_s: Estimate
-    limited_per_s: Estimate
+    unserved_per_s: Estimate
+    rejections_per_s: Estimate
     backends: Mapping[str, BackendResult]
     llms: Mapping[str, UsageResult]
     keys: Mapping[str, AccountResult]
@@ -172,7 +175,9 @@ class GatewayResult:
 class ResourceResult:
     """One resource, its instances together; `queue_mean` is the mean number waiting.
 
-    `utilization` is the mean over the instances, `busiest_utilization` that of the busiest one.
+    `utilization` is the mean over the instances, `busiest_utilization` that of the busiest one. That of a limit, or of
+    another token bucket, is the share that was taken of the tokens that there were: those that came at its rate, and
+    those that were used up of its burst.
     """
 
     kind: str
@@ -190,8 +195,9 @@ class Bottleneck:
     """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
 
     It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource. For a
-    limit that somebody has set, `limit` says whose it is and how much, and where it makes requests fail, `rejected` is
-    the share of what comes to it that it turns away.
+    limit that somebody has set, `limit` says whose it is and how much, `utilization` how much is taken of what it lets
+    through (see `ResourceResult`), and where it makes requests fail, `rejected` is the share of what comes to it that
+    it turns away.
     """
 
     resource: str

@@ -17,7 +17,7 @@ from simulator.results.trend import growth
 from simulator.streams import Streams
 
 ARRIVED, POPULATION = WORKLOAD_FIELDS.index("arrived"), WORKLOAD_FIELDS.index("population_area")
-PRESENT = STATION_FIELDS.index("present")
+PRESENT, BUSY_AREA = STATION_FIELDS.index("present"), STATION_FIELDS.index("busy_area")
 BATCHES = 20
 
 
@@ -58,7 +58,9 @@ class Section:
     """A stretch of simulated time: its start and length (s), its workloads, and what stations' fields grew by.
 
     `inference` has what the fields of inference stations grew by, `limits` those that goodput was counted for, and
-    `growth` the slope of the number present at each station, per second.
+    `growth` the slope of the number present at each station, per second. `times` are the sampling times from 0 to its
+    end, of which that number `first` is its start, and `worked`, of shape (times, stations), what the busy area of each
+    station had come to at these.
     """
 
     start: float
@@ -68,6 +70,9 @@ class Section:
     inference: Floats
     limits: tuple[Limits, ...]
     growth: Floats
+    first: int
+    times: Floats
+    worked: Floats
 
 
 def sections_of(replications: Sequence[Replication], warm_up: float | None, known: float = 0.0) -> list[Section]:
@@ -128,6 +133,9 @@ def section(replication: Replication, start: int, stop: int) -> Section:
         inference=replication.inference[stop] - replication.inference[start],
         limits=replication.limits,
         growth=np.array([growth(times[start : stop + 1], level) for level in present.T]),
+        first=start,
+        times=times[: stop + 1],
+        worked=replication.stations[: stop + 1, :, BUSY_AREA],
     )
 
 

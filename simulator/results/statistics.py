@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from simulator.program.program import Program
-from simulator.program.stations import Inference, capacity_of
+from simulator.program.stations import Bucket, Inference, capacity_of
 from simulator.records import Floats
 from simulator.results.engine_load import engine_load
 from simulator.results.estimate import Estimate, proportion_interval, sectioned
@@ -92,13 +92,44 @@ def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statist
 
 
 def utilization(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
-    """Busy share of some stations' joint capacity; of an LLM's engines, of the sequences that they could end."""
+    """Busy share of some stations' joint capacity; of an LLM's engines, of the sequences that they could end.
+
+    Of token buckets it is `share_of_tokens`.
+    """
+    if isinstance(program.stations[stations[0]], Bucket):
+        return share_of_tokens(sections, program, stations)
     if isinstance(program.stations[stations[0]], Inference):
         lengths = [len(stations) * section.length for section in sections]
         return replace(ratio(engine_load(sections, program, stations), lengths), most=1.0)
     capacity = sum(capacity_of(program.stations[number]) for number in stations)
     busy = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
     return replace(ratio(busy, [capacity * section.length for section in sections]), most=1.0)
+
+
+def share_of_tokens(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
+    """Tokens taken from buckets as a share of those that there were: what dripped in, and what was used up of a burst.
+
+    It is 1 where nothing that dripped in was lost because a bucket was full, however much of its burst went beside
+    that. Buckets of many keys are taken together, as if one could use what another leaves.
+    """
+    buckets = {number: each for number in stations if isinstance(each := program.stations[number], Bucket)}
+    rates = {number: bucket.rate * bucket.keys for number, bucket in buckets.items()}
+    taken = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
+    there = [sum(rates.values()) * section.length for section in sections]
+    drained = [sum(_drained(section, number, rate) for number, rate in rates.items()) for section in sections]
+    if sum(drained) > 0.0:
+        there = [came + more for came, more in zip(there, drained, strict=True)]
+    return replace(ratio(taken, there), most=1.0)
+
+
+def _drained(section: Section, bucket: int, rate: float) -> float:
+    """Tokens by which a bucket is emptier at a section's end than at its start; below 0 where it is fuller.
+
+    What is missing from it is known from samples: it grows by what is taken, falls at the rate, and never below 0.
+    """
+    beyond = section.worked[:, bucket] - rate * section.times
+    missing = beyond - np.minimum.accumulate(beyond)
+    return float(missing[-1] - missing[section.first])
 
 
 def hit_ratio(sections: Sequence[Section], stations: tuple[int, ...]) -> Statistic:
