@@ -3,7 +3,7 @@
 Where requests always wait, what comes and goes in a step is random. As many prompts as sequences end begin at once,
 taken for Poisson: some steps compute none, and take less than half of what others do, so that the mean time of a step
 is not that of a mean step. Memory is full but for what the first in the queue does not fit in, and answers that
-outgrow it cost others their place.
+outgrow it cost others their place. Answers that are all equally long end in groups, for which that is some 5 % off.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def _preemptions(spec: Inference, blocks: float, lengths: Lengths, running: floa
     """How often a sequence loses its blocks on average, where it has to compute its prompt anew.
 
     Between two that end, sequences grow by an answer's tokens together, an exponential number if they end at any time;
-    one loses its blocks where that is more than what is free, which is anything up to a prompt.
+    one loses its blocks where that is more than what is free, which is anything up to a prompt. That is about right
+    for answers no longer than twice the prompts. Those that are 4 to 10 times as long lose them 2 to 4 times, not once,
+    and an engine does some 13 % less than is said.
     """
     room = _room_for(spec, blocks, lengths)
     if room >= spec.sequences or running < room or lengths.new <= 0.0:
