@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,7 +42,9 @@ class Replication:
 
     `inference` has shape (T, inference stations, INFERENCE_FIELDS); `limits` are those that goodput was counted for.
     `transient` is the length (s) of the initial transient that MSER-5 sees in this replication, and
-    `transient_found` tells whether it is sure to be over.
+    `transient_found` tells whether it is sure to be over. `first_arrival` and `last_end` (s) are those of all requests
+    and messages: 0 and the duration where there are none, the duration where one has not ended. `has_background` tells
+    whether something else goes on: faults, health checks, autoscaling.
     """
 
     seed: int
@@ -57,6 +60,9 @@ class Replication:
     workloads: tuple[WorkloadSeries, ...]
     transient: float
     transient_found: bool
+    first_arrival: float
+    last_end: float
+    has_background: bool
 
 
 class Reduction:
@@ -102,6 +108,9 @@ class Reduction:
             workloads=tuple(sums.series(records.workloads[:, index]) for index, sums in enumerate(self.sums)),
             transient=max((length for length, _ in transients), default=0.0),
             transient_found=all(found for _, found in transients),
+            first_arrival=min((sums.first_arrival for sums in self.sums if sums.seen), default=0.0),
+            last_end=max((sums.last_end for sums in self.sums if sums.seen), default=records.duration),
+            has_background=any(each.background for each in self.program.workloads),
         )
 
 
@@ -132,9 +141,12 @@ class _Sums:
         self.retries = np.zeros((ticks, 1))
         self.wait, self.service = (np.zeros((ticks, len(spec.components))) for _ in range(2))
         self.transient = Transient()
+        self.seen = False
+        self.first_arrival, self.last_end = math.inf, 0.0
 
     def add(self, requests: RequestTable) -> None:
         """Add the next requests."""
+        self._extend(requests)
         ended = slice(np.count_nonzero(requests.outcome != IN_FLIGHT))
         tick = self._ticks(requests.end[ended])
         add_by_tick(self.retries, tick, requests.retries[ended, None])
@@ -146,6 +158,14 @@ class _Sums:
         else:
             np.add.at(self.failures, (tick[~done], requests.outcome[ended][~done] - 1), 1.0)
             self._add_completed(requests, np.flatnonzero(done), tick[done])
+
+    def _extend(self, requests: RequestTable) -> None:
+        """Note when the first request came and the last one ended."""
+        if requests.arrival.size:
+            self.seen = True
+            self.first_arrival = min(self.first_arrival, float(requests.arrival.min()))
+            last = self.times[-1] if (requests.outcome == IN_FLIGHT).any() else requests.end.max()
+            self.last_end = max(self.last_end, float(last))
 
     def _ticks(self, ends: Floats) -> Counts:
         """The tick of every request, from their ends in order."""
