@@ -3,13 +3,11 @@
 import errno
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 
 import simulator as sim
-from simulator import cli
 from simulator.calibration.calibrate import calibrate
 from simulator.calibration.misfit import Misfit
 from simulator.calibration.parameter import parameters_of
@@ -102,18 +100,6 @@ def shop(tmp_path, table, monkeypatch):
     path = tmp_path / "shop.yaml"
     path.write_text(SHOP)
     return path
-
-
-@pytest.fixture
-def tpsim(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tpsim", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 QUICK = ("-d", "20s", "-r", "2", "-j", "1")
