@@ -15,6 +15,7 @@ from simulator.records import COMPLETED
 from simulator.study.run import Settings, run
 
 EXPONENTIAL = "[{delay: {exponential: 100 ms}}]"
+RACING = "[{delay: {gamma: {mean: 80 ms, cv: 2}}}, {delay: {exponential: 20 ms}}]"
 
 
 def model(steps: str) -> str:
@@ -128,3 +129,11 @@ def test_a_fork_ends_where_too_many_have_failed() -> None:
     found = fork_time([fails, works, works], need=3)
     assert (found.mean, found.succeeded[-1], found.failed[-1]) == (1.0, 0.0, 1.0)
     assert fork_time([fails, works, works], need=2).mean == 3.0
+
+
+def test_code_elsewhere_does_not_move_a_forks_time() -> None:
+    text = model(f"[{{need: 1, parallel: [{RACING}, {EXPONENTIAL}]}}]")
+    before = text.replace("services: {", "services: {first: {host: app, operations: {op: [{compute: 1 ms}]}}, ")
+    more = before.replace("workloads: {", "workloads: {another: {rate: 1/s, operation: first.op}, ")
+    found = {each.workload: each.zero_load_response for each in facts(lower(loads(more))).workloads}
+    assert found["shop"] == facts(lower(loads(text))).workloads[0].zero_load_response

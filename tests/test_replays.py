@@ -69,3 +69,10 @@ def test_the_rate_of_a_recording_is_that_between_its_requests() -> None:
     facts = sim.facts(sim.lower(sim.loads(text)))
     assert facts.workloads[0].offered_per_s == pytest.approx(1.0)
     assert facts.saturation_factor == pytest.approx(2.0)
+
+
+def test_work_that_goes_on_after_its_request_is_no_more_than_there_is_time_for() -> None:
+    left = "[{parallel: [[{delay: 1 s}], [{compute: 30 s}]], need: 1, unfinished: continue}]"
+    results = replayed(0, changes=(f"services.web.operations.get={left}",), duration=1000.0)
+    assert results.replayed_s == pytest.approx(5.0)  # the first sampling time after the request's end
+    assert results.resources["hosts.app.cpu"].utilization.value == pytest.approx(1.0)

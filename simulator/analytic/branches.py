@@ -107,10 +107,12 @@ class Branches:
         self._steps = steps
         self._uniforms = Streams(seed=0, replication=0)
         self._outcomes: dict[int, Outcomes] = {}
+        self._places: dict[int, int] = {}
 
-    def fork(self, instruction: ops.Fork) -> ForkTime:
-        """When a fork goes on or fails."""
+    def fork(self, instruction: ops.Fork, at: int) -> ForkTime:
+        """When the fork at an instruction goes on or fails."""
         for pc in sorted(self._reached_from(instruction.targets) - self._outcomes.keys(), reverse=True):
+            self._places[pc] = pc - at  # counted from the fork, so that code elsewhere changes nothing
             self._outcomes[pc] = self._read(pc)
         return fork_time([self._outcomes[target] for target in instruction.targets], instruction.need)
 
@@ -122,7 +124,8 @@ class Branches:
             if pc not in reached:
                 reached.add(pc)
                 step = self._steps[pc]
-                ahead += [target for target, _ in (*step.onward, *step.aside)]
+                waited_for = () if isinstance(self._program.instructions[pc], ops.Publish) else step.aside
+                ahead += [target for target, _ in (*step.onward, *waited_for)]
         return reached
 
     def _read(self, pc: int) -> Outcomes:
@@ -187,7 +190,7 @@ class Branches:
         return (self._order(pc, k) + 0.5) / POINTS
 
     def _order(self, pc: int, k: int) -> NDArray[np.intp]:
-        return np.argsort(self._uniforms.uniforms("order", 0, POINTS, draw=pc, k=k))
+        return np.argsort(self._uniforms.uniforms("order", 0, POINTS, draw=self._places[pc], k=k))
 
 
 def _mean(draw: Draw) -> float:

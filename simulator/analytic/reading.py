@@ -311,7 +311,7 @@ class Reading:
         if len(instruction.targets) == 1:
             (target,) = instruction.targets
             return Step(self.time_left[target], ((pc + 1, succeeds),), ((target, 1.0),))
-        time = self._branches.fork(instruction)
+        time = self._branches.fork(instruction, pc)
         first = instruction.need == 1 and not instruction.detach
         made = [time.unanswered(self._late(target)) if first else 1.0 for target in instruction.targets]
         return Step(time.mean, ((pc + 1, succeeds),), tuple(zip(instruction.targets, made, strict=True)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.model.objective import Limits
+from simulator.program.instructions import Fork, Publish
 from simulator.program.program import Program, Workload
 from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable, sampling_times
 from simulator.results.conservation import Tally, check_tallies
@@ -43,8 +44,8 @@ class Replication:
     `inference` has shape (T, inference stations, INFERENCE_FIELDS); `limits` are those that goodput was counted for.
     `transient` is the length (s) of the initial transient that MSER-5 sees in this replication, and
     `transient_found` tells whether it is sure to be over. `first_arrival` and `last_end` (s) are those of all requests
-    and messages: 0 and the duration where there are none, the duration where one has not ended. `has_background` tells
-    whether something else goes on: faults, health checks, autoscaling.
+    and messages: 0 and the duration where there are none, the duration where one has not ended. `works_aside`
+    tells whether there is other work: faults, health checks, autoscaling, and what requests leave behind.
     """
 
     seed: int
@@ -62,7 +63,7 @@ class Replication:
     transient_found: bool
     first_arrival: float
     last_end: float
-    has_background: bool
+    works_aside: bool
 
 
 class Reduction:
@@ -110,8 +111,17 @@ class Reduction:
             transient_found=all(found for _, found in transients),
             first_arrival=min((sums.first_arrival for sums in self.sums if sums.seen), default=0.0),
             last_end=max((sums.last_end for sums in self.sums if sums.seen), default=records.duration),
-            has_background=any(each.background for each in self.program.workloads),
+            works_aside=_works_aside(self.program),
         )
+
+
+def _works_aside(program: Program) -> bool:
+    """Whether anything but requests and messages does work: the background, or what is detached."""
+    detached = any(
+        (isinstance(each, Fork) and each.detach) or (isinstance(each, Publish) and each.stream is None)
+        for each in program.instructions
+    )
+    return detached or any(each.background for each in program.workloads)
 
 
 def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = (), sketched: bool = False) -> Replication:

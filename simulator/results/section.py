@@ -114,11 +114,11 @@ def _last_tick(replication: Replication) -> int:
 
 
 def _while_there_was_load(replication: Replication, last: int) -> Section:
-    """From the first arrival to the last end, or to the sampling times around them where more than requests goes on."""
+    """From the first arrival to the last end, or to the sampling times around them where not only requests do work."""
     before = int(np.searchsorted(replication.times, replication.first_arrival, side="left")) - 1
     found = section(replication, min(max(before, 0), last - 1), last)
     length = replication.last_end - replication.first_arrival
-    if replication.has_background or length <= 0.0:
+    if replication.works_aside or length <= 0.0:
         return found
     return replace(found, start=replication.first_arrival, length=length)
 
