@@ -1,12 +1,39 @@
-"""Before any test, and before test processes start: let interrupts through, and compile the engine where due."""
+"""What all tests have: interrupts let through, the engine compiled before any test process starts, and the command."""
 
 import signal
+import sys
+from typing import NamedTuple
+
+import pytest
+
+from simulator import cli
 
 
 def pytest_configure(config):
+    """Let interrupts through, and compile the engine where it is not in the cache yet."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background; children would inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if not hasattr(config, "workerinput"):
-        from simulator.engines.compiled.engine import kernel
+        from simulator.engines.compiled.engine import prepare
 
-        kernel()
+        prepare()
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tpsim(monkeypatch, capsys):
+    """Run the command in this process."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tpsim", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(ended.value.code, captured.out, captured.err)
+
+    return run

@@ -1,14 +1,13 @@
 """Calibration: parameters found again, nothing learnt from what is held out, and what the rows do not say."""
 
+import errno
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
 
 import simulator as sim
-from simulator import cli
 from simulator.calibration.calibrate import calibrate
 from simulator.calibration.misfit import Misfit
 from simulator.calibration.parameter import parameters_of
@@ -101,18 +100,6 @@ def shop(tmp_path, table, monkeypatch):
     path = tmp_path / "shop.yaml"
     path.write_text(SHOP)
     return path
-
-
-@pytest.fixture
-def tpsim(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tpsim", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 QUICK = ("-d", "20s", "-r", "2", "-j", "1")
@@ -286,7 +273,7 @@ def test_other_refusals(shop, tpsim):
     code, _, err = tpsim("calibrate", "shop.yaml", *QUICK)
     assert (code, "--fit" in err) == (2, True)
     shop.write_text(SHOP.replace("[20/s, 60/s, 100/s]", "[7/s]"))
-    assert "no row is marked by measurements.fitted" in tpsim("calibrate", "shop.yaml", "--fit", COMPUTE)[2]
+    assert "no row has rate 7/s" in tpsim("calibrate", "shop.yaml", "--fit", COMPUTE)[2]
     text = SHOP.replace('page: "visitors: mean", page95: "visitors: p95", ', "").replace(
         "[20/s, 60/s, 100/s]", "[20/s]"
     )
@@ -379,3 +366,38 @@ def test_json_is_one_object(shop, tpsim):
     assert parameter["set"].startswith(f"{COMPUTE}=4.")
     assert data["fitted_lines"] == [2, 3, 4]
     assert data["mape"]["after"]["held_out"] < data["mape"]["before"]["held_out"]
+
+
+def test_the_rows_that_are_fitted_to_can_be_chosen(shop, tpsim):
+    command = ("calibrate", "shop.yaml", "--fit", COMPUTE, *QUICK)
+    data = json.loads(tpsim(*command, "--where", "rate=20/s,140/s", "--json")[1])
+    assert (data["fitted_lines"], data["fitted_where"]) == ([2, 5], {"rate": ["20/s", "140/s"]})
+    assert data["parameters"][0]["estimate"]["value"] == pytest.approx(TRUE[COMPUTE], rel=0.1)
+    (warning,) = data["warnings"]
+    assert warning.endswith("should be {rate: [20/s, 140/s]}")
+    code, out, err = tpsim(*command, "--where", "rate=20/s", "--where", "rate=60/s,100/s")
+    assert (code, err) == (0, "")
+    assert "fitted to  3 of 4 rows: rate 20/s, 60/s or 100/s" in out
+    assert "warning" not in out
+    assert out == tpsim(*command)[1]
+
+
+def test_rows_that_are_not_there_cannot_be_chosen(shop, tpsim):
+    command = ("calibrate", "shop.yaml", "--fit", COMPUTE, "--where")
+    assert "no row has rate 1/s or 2/s" in tpsim(*command, "rate=1/s,2/s")[2]
+    assert "no column 'cpus' to choose by" in tpsim(*command, "cpus=4")[2]
+    code, _, err = tpsim(*command, "rate")
+    assert code == 2
+    assert "expected COLUMN=VALUE" in err
+
+
+def test_a_model_that_cannot_be_written_whole_is_not_written_at_all(shop, tpsim, monkeypatch):
+    def full(*names):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    before = sorted(shop.parent.iterdir())
+    monkeypatch.setattr("os.replace", full)
+    code, _, err = tpsim("calibrate", "shop.yaml", "--fit", COMPUTE, *QUICK, "-o", "fitted.yaml")
+    assert code != 0
+    assert "fitted.yaml" in err
+    assert sorted(shop.parent.iterdir()) == before

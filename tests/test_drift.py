@@ -7,7 +7,6 @@ import csv
 import json
 import math
 import re
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 
 import simulator as sim
-from simulator import cli
 from simulator.calibration.cusum import Chart, find_shift, scores_of
 from simulator.calibration.drift import monitor
 from simulator.calibration.expected import Expectation, Need
@@ -319,18 +317,6 @@ def test_timestamps_and_empty_cells_are_read(tmp_path):
 
 
 # The command
-
-
-@pytest.fixture
-def tpsim(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tpsim", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code, captured.out, captured.err
-
-    return run
 
 
 QUICK = ("-d", "100s", "-r", "4", "-j", "1")

@@ -210,29 +210,31 @@ def gateway(text, provider="first_token: 1 s", times=1, more=""):
 
 
 def of_backends(system, replications=2):
-    """Occurrences in a run by back end and kind."""
-    found = sim.run(system, sim.Settings(replications=replications, jobs=1, engine="simpy")).gateways["it"]
+    """A gateway, occurrences by back end and kind, and the seconds that are measured."""
+    results = sim.run(system, sim.Settings(replications=replications, jobs=1, engine="simpy"))
+    found, seconds = results.gateways["it"], results.replayed_s
     fields = ("asked", "fallbacks", "retries", "timeouts", "errors")
-    return found, {
-        name: {field: round(60 * getattr(each, field).per_s.value, 6) for field in fields}
+    counts = {
+        name: {field: round(seconds * getattr(each, field).per_s.value, 6) for field in fields}
         for name, each in found.backends.items()
     }
+    return found, counts, seconds
 
 
 @pytest.mark.parametrize("on_timeout", ["cancel", "abandon"])
 def test_timeouts_retries_and_fallbacks_are_counted_by_backend(on_timeout):
     guard = f"{{timeout: 500 ms, retries: 2, on_timeout: {on_timeout}}}"
-    found, counts = of_backends(gateway(f"backends: {{a: {guard}, b: {{}}}}, routing: fallback", times=4))
+    found, counts, seconds = of_backends(gateway(f"backends: {{a: {guard}, b: {{}}}}, routing: fallback", times=4))
     assert counts["a"] == {"asked": 4, "fallbacks": 0, "retries": 8, "timeouts": 12, "errors": 0}
     assert counts["b"] == {"asked": 4, "fallbacks": 4, "retries": 0, "timeouts": 0, "errors": 0}
     assert found.backends["a"].timeouts.share.value == pytest.approx(3.0)
     assert found.backends["b"].fallbacks.share.value == 1.0
-    assert found.served_per_s.value == pytest.approx(4 / 60)
+    assert found.served_per_s.value == pytest.approx(4 / seconds)
 
 
 def test_failures_of_a_backend_are_no_timeouts():
     text = "backends: {a: {timeout: 5 s, retries: 1}, b: {weight: 0}}, fallback: [b]"
-    _, counts = of_backends(gateway(text, "first_token: 1 s, failures: 100%", times=3))
+    _, counts, _ = of_backends(gateway(text, "first_token: 1 s, failures: 100%", times=3))
     assert counts["a"] == {"asked": 3, "fallbacks": 0, "retries": 3, "timeouts": 0, "errors": 6}
     assert counts["b"]["fallbacks"] == 3
 
@@ -269,7 +271,7 @@ def test_some_backend_has_a_weight():
 
 
 def test_a_hedged_copy_is_no_try_of_its_own():
-    _, counts = of_backends(gateway("backends: {a: {hedge: 300 ms}}", times=2))
+    _, counts, _ = of_backends(gateway("backends: {a: {hedge: 300 ms}}", times=2))
     assert counts["a"] == {"asked": 2, "fallbacks": 0, "retries": 0, "timeouts": 0, "errors": 0}
 
 
@@ -278,18 +280,18 @@ def test_a_hedged_copy_is_no_try_of_its_own():
     [("requests: 2 RPM", 2), ("tokens: 350 TPM", 3), ("requests: 1/h", 1), ("tokens: 99 TPM", 0), ("team: x", 5)],
 )
 def test_a_key_has_a_minute_of_its_limit_at_once_and_one_request_at_least(key, served):
-    found, _ = of_backends(gateway(f"backends: {{b: {{}}}}, keys: {{k: {{{key}}}}}", times=5))
+    found, _, seconds = of_backends(gateway(f"backends: {{b: {{}}}}, keys: {{k: {{{key}}}}}", times=5))
     account = found.keys["k"]
-    assert [round(60 * each.value, 6) for each in (account.requests_per_s, account.served_per_s)] == [5, served]
-    assert round(60 * account.rejections_per_s.value, 6) == 5 - served
+    assert [round(seconds * each.value, 6) for each in (account.requests_per_s, account.served_per_s)] == [5, served]
+    assert round(seconds * account.rejections_per_s.value, 6) == 5 - served
 
 
 def test_what_a_key_may_not_use_of_one_backend_goes_to_the_next():
     keys = "keys: {k: {backends: {a: {requests: 2 RPM}, b: {tokens: 100 TPM}}}}"
-    found, counts = of_backends(gateway(f"backends: {{a: {{}}, b: {{}}}}, routing: fallback, {keys}", times=5))
+    found, counts, seconds = of_backends(gateway(f"backends: {{a: {{}}, b: {{}}}}, routing: fallback, {keys}", times=5))
     assert (counts["a"]["asked"], counts["a"]["errors"]) == (5, 3)
     assert (counts["b"]["asked"], counts["b"]["errors"]) == (3, 2)
-    assert [round(60 * each.value, 6) for each in (found.served_per_s, found.rejections_per_s)] == [3, 5]
+    assert [round(seconds * each.value, 6) for each in (found.served_per_s, found.rejections_per_s)] == [3, 5]
     with pytest.raises(sim.InputError, match=r"keys.k.backends: got 'c', expected one of the backends a"):
         gateway("backends: {a: {}}, keys: {k: {backends: {c: {requests: 2 RPM}}}}")
 
@@ -299,9 +301,10 @@ def test_rejected_tries_are_told_from_prompts_that_are_not_served():
     guard = "{retries: {most: 2, backoff: 1 ms}}"
     keys = "keys: {k: {backends: {a: {requests: 1 RPM}, b: {requests: 1 RPM}}}}"
     system = gateway(f"backends: {{a: {guard}, b: {guard}}}, routing: fallback, {keys}", times=5)
-    account = of_backends(system)[0].keys["k"]
+    found, _, seconds = of_backends(system)
+    account = found.keys["k"]
     counts = (account.requests_per_s, account.served_per_s, account.unserved_per_s, account.rejections_per_s)
-    assert [round(60 * each.value, 6) for each in counts] == [5, 2, 3, 4 * 3 + 3 * 3]
+    assert [round(seconds * each.value, 6) for each in counts] == [5, 2, 3, 4 * 3 + 3 * 3]
 
 
 def test_no_team_is_called_so():
@@ -316,9 +319,9 @@ def test_no_team_is_called_so():
 def test_the_limit_of_many_customers_lets_one_request_pass_at_least():
     keys = "keys: {customer: {uniform: 1}}"
     system = gateway("backends: {b: {}}, limit: {key: customer, requests: 1/h}", times=5, more=keys)
-    found, _ = of_backends(system)
-    assert round(60 * found.served_per_s.value, 6) == 1
-    assert round(60 * found.rejections_per_s.value, 6) == 4
+    found, _, seconds = of_backends(system)
+    assert round(seconds * found.served_per_s.value, 6) == 1
+    assert round(seconds * found.rejections_per_s.value, 6) == 4
     assert found.keys == {}
 
 
@@ -330,10 +333,11 @@ def test_a_gateway_behind_another_has_accounts_of_its_own():
         "services: {web: {host: app, operations: {ask: [{generate: it, input: 90, output: 10}]}}}\n"
         "workloads: {w: {replay: {times: [0 s, 1 s, 2 s]}, operation: web.ask}}\nrun: {duration: 1 min, warm_up: none}"
     )
-    found = sim.run(system, sim.Settings(replications=2, jobs=1)).gateways
+    results = sim.run(system, sim.Settings(replications=2, jobs=1))
+    found, seconds = results.gateways, results.replayed_s
     for name, key in (("it", "x"), ("inner", "y")):
-        assert found[name].keys[key].usd_per_hour.value == pytest.approx(3 * 10 * 60)
-        assert found[name].keys[key].output_per_s.value == pytest.approx(30 / 60)
+        assert found[name].keys[key].usd_per_hour.value == pytest.approx(3 * 10 * 3600 / seconds)
+        assert found[name].keys[key].output_per_s.value == pytest.approx(30 / seconds)
 
 
 def test_a_workload_without_a_key_is_refused():

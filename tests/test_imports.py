@@ -28,7 +28,7 @@ ALLOWED = {
     "traces": {"distributions"},
     "program": {"errors", "distributions", "streams", "traces"},
     "records": {"errors"},
-    "analytic": {"errors", "elementary", "distributions", "hashing", "traces", "program"},
+    "analytic": {"errors", "elementary", "distributions", "hashing", "streams", "traces", "program"},
     "model": {"errors", "units", "distributions", "hashing", "traces", "program", "analytic"},
     "results": {"errors", "units", "streams", "program", "records", "model", "analytic"},
     "engines": {"errors", "elementary", "distributions", "hashing", "streams", "program", "records"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from simulator.engines import unkept
 from simulator.engines.compiled import compiling
 from simulator.engines.compiled.building import library_of
 from simulator.engines.compiled.compiling import compiled_once, is_kept
@@ -51,6 +52,7 @@ def library(helper):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(unkept, "_content", {})
     compiled_once.cache_clear()
     yield tmp_path
     compiled_once.cache_clear()
@@ -204,12 +206,23 @@ def test_code_that_cannot_be_kept_is_told_once_of_what_is_announced(cache, monke
         assert f"could not be kept in {cache / 'file'}: it will be compiled again next time" in told[1]
 
 
-def test_a_worker_does_not_tell_once_more_that_code_cannot_be_kept(cache, monkeypatch, caplog):
+def test_workers_use_code_that_could_not_be_kept_and_say_nothing(cache, monkeypatch, caplog):
     (cache / "file").touch()
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(cache / "file"))
-    monkeypatch.setattr("multiprocessing.parent_process", object)
-    compiled_once(__name__, "twice_the_sum", SIGNATURE, True)
-    assert ["compiling the engine" in record.getMessage() for record in caplog.records] == [True]
+    compiled_once(__name__, "twice_the_sum", SIGNATURE)
+    given = unkept.everything()
+    monkeypatch.setattr(unkept, "_content", {})
+    monkeypatch.setattr("simulator.engines.compiled.building.machine_code", None)
+    compiled_once.cache_clear()
+    assert not is_kept("twice_the_sum")
+    unkept.adopt(given)
+    assert compiled_once(__name__, "twice_the_sum", SIGNATURE, True)(10) == 670
+    assert not caplog.records
+
+
+def test_code_that_could_be_kept_is_given_to_no_worker(cache):
+    compiled_once(__name__, "twice_the_sum", SIGNATURE)
+    assert not unkept.everything()
 
 
 def test_code_that_is_kept_is_announced_only(cache, caplog):
@@ -234,8 +247,9 @@ finally:
 """
 
 
-def run(**environment):
+def run(*arguments, **environment):
     command = [sys.executable, "-c", RUN, "run", "models/web-shop.yaml", "-d", "5s", "-r", "2", "--engine", "compiled"]
+    command += arguments
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment})
 
 
@@ -247,6 +261,13 @@ def test_a_run_whose_engine_is_on_disk_needs_none():
     usual, done = run(), run(NUMBA_DISABLE_JIT="1")
     assert (done.returncode, done.stdout) == (usual.returncode, usual.stdout)
     assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_workers_do_not_compile_again_what_cannot_be_kept(tmp_path):
+    (tmp_path / "file").touch()
+    usual, done = run("-j", "2"), run("-j", "2", NUMBA_CACHE_DIR=str(tmp_path / "file"))
+    assert (done.returncode, done.stdout) == (usual.returncode, usual.stdout)
+    assert done.stderr.count("compiling the engine") == done.stderr.count("could not be kept") == 1
 
 
 def test_a_run_that_may_not_compile_its_engine_says_what_to_do(tmp_path):

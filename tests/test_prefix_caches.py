@@ -108,9 +108,11 @@ def test_the_synthetic_trace_has_the_published_hit_rates():
 
 
 @pytest.mark.parametrize("name", ["study.py", "routing.py"])
-def test_studies_say_what_they_need(name):
-    with pytest.raises(SystemExit, match="README says where to get the trace"):
-        runpy.run_path(str(PUBLISHED.with_name(name)))["main"]([])
+def test_studies_say_what_they_need(name, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [name])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(PUBLISHED.with_name(name)))["main"]()
+    assert "the following arguments are required: trace" in capsys.readouterr().err
 
 
 def test_simulated_hit_rates_are_near_the_walked_ones():

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_engines_agree import tandem
 
-from simulator import cli
 from simulator.engines import compiled, simpy, simulate
 from simulator.engines.compiled.state import Sizes
 from simulator.errors import ConservationError
@@ -399,19 +398,17 @@ def test_laws_are_checked_without_records(changes, law):
 
 
 @pytest.fixture
-def tpsim(tmp_path, monkeypatch, capsys):
-    """Run the command in a folder with the busy model."""
+def tpsim(tpsim, tmp_path, monkeypatch):
+    """Run the command to its success, in a folder with the busy model."""
     (tmp_path / "busy.yaml").write_text(BUSY)
     monkeypatch.chdir(tmp_path)
 
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tpsim", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        assert ended.value.code == 0
-        return capsys.readouterr()
+    def run(*arguments):
+        outcome = tpsim(*arguments)
+        assert outcome.code == 0
+        return outcome
 
-    return command
+    return run
 
 
 QUICK = ("-d", "1s", "-r", "2", "-j", "1")

@@ -289,7 +289,7 @@ def test_a_replay_gives_the_times_of_the_trace(tmp_path):
 
     whole = Replay(TraceTimes(trace, trace.rows))
     assert arrivals(whole, 10**9) == pytest.approx(times, abs=1e-9)
-    assert whole.mean_rate == len(times) / times[-1]
+    assert whole.mean_rate == (len(times) - 1) / times[-1]
     assert arrivals(Replay(TraceTimes(trace, 100), speed=4.0), 10**9) == pytest.approx(times[:100] / 4.0, abs=1e-9)
     again = Replay(TraceTimes(trace, 100), speed=4.0, repeats=True)
     gap = times[99] / 99

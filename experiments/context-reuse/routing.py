@@ -7,13 +7,18 @@ prints the share of the prompts' tokens that is found and the time to the first 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from pathlib import Path
 
 import simulator as sim
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from measured_data import measured_data
+
 HERE = Path(__file__).parent
+TRACE = measured_data("github.com/kvcache-ai/Mooncake, FAST25-release/traces")
 ROUTING = {
     "in turn": (),
     "fewest requests": ("balancer=least_outstanding",),
@@ -34,19 +39,20 @@ def served(trace: Path, changes: tuple[str, ...]) -> tuple[float, float, float]:
     return tokens["cached"]["value"], first["p50"]["value"], first["p95"]["value"]
 
 
-def main(paths: list[str]) -> None:
-    if len(paths) != 1:
-        raise SystemExit(f"{__doc__}\nThe README says where to get the trace.")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trace", type=TRACE)
+    trace = parser.parse_args().trace
     with (HERE / "routing.csv").open("w", newline="", encoding="utf-8") as stream:
         rows = csv.writer(stream, lineterminator="\n")
         rows.writerow(["room_tokens", "routing", *COLUMNS])
         print(f"{'room':>10}  {'routing':26} found  first token p50        p95")
         for room, size in ROOM.items():
             for routing, changes in ROUTING.items():
-                found, median, high = served(Path(paths[0]).absolute(), (*size, *changes))
+                found, median, high = served(trace, (*size, *changes))
                 print(f"{room:>10}  {routing:26} {found:5.1%}  {median:13.2f} s {high:8.2f} s", flush=True)
                 rows.writerow([room, routing, f"{found:.4f}", f"{median:.3f}", f"{high:.3f}"])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

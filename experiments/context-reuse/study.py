@@ -8,6 +8,7 @@ that answers one prompt at a time; writes results.csv and simulated.csv, and dra
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from pathlib import Path
@@ -17,7 +18,11 @@ from simulator.analytic.prefix_caches import PrefixHits, prefix_hits
 from simulator.records import INFERENCE_FIELDS
 from simulator.traces.trace import Trace, open_trace
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from measured_data import measured_data
+
 HERE = Path(__file__).parent
+TRACE = measured_data("github.com/kvcache-ai/Mooncake, FAST25-release/traces")
 POLICIES = ("lru", "lfu", "fifo")
 CAPACITIES = [
     10**4, 10**5, 3 * 10**5, 10**6, 2 * 10**6, 3 * 10**6, 4 * 10**6, 5 * 10**6, 8 * 10**6, 10**7, 2 * 10**7,
@@ -116,11 +121,11 @@ def draw(results: dict[str, dict[str, list[PrefixHits]]]) -> None:
     figure.savefig(HERE / "hit-rates.png", dpi=120)
 
 
-def main(paths: list[str]) -> None:
-    if not paths:
-        raise SystemExit(f"{__doc__}\nThe README says where to get the traces.")
-    absolute = [Path(path).absolute() for path in paths]
-    traces = {path.name.partition(".")[0].removesuffix("_trace"): open_trace(path, "mooncake") for path in absolute}
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("traces", type=TRACE, nargs="+")
+    paths = parser.parse_args().traces
+    traces = {path.name.partition(".")[0].removesuffix("_trace"): open_trace(path, "mooncake") for path in paths}
     results = {name: curves(trace) for name, trace in traces.items()}
     for name, found in results.items():
         show(name, found)
@@ -130,4 +135,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

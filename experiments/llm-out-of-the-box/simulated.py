@@ -131,7 +131,7 @@ def choose(cases, measured):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("points", type=Path)
+    arguments.add_argument("points", type=study.POINTS)
     arguments.add_argument("--choose", action="store_true")
     asked = arguments.parse_args()
     rows, _ = study.in_scope(asked.points)

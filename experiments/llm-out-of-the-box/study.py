@@ -9,6 +9,7 @@ are printed.
 
 import argparse
 import json
+import sys
 import zlib
 from collections import Counter
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from simulator.model.gpu import Gpu
 from simulator.model.language_model import LanguageModel
 from simulator.model.llm import Efficiency, kv_tokens, step_time
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from measured_data import measured_data
+
+POINTS = measured_data("github.com/ai-dynamo/aiconfigurator, commit 095f58a, systems/silicon_sample.csv")
 MODELS = {
     "Qwen/Qwen3-32B": "qwen3-32b",
     "Qwen/Qwen3-235B-A22B-FP8": "qwen3-235b-a22b",
@@ -250,7 +255,7 @@ def in_scope(points):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("points", type=Path)
+    arguments.add_argument("points", type=POINTS)
     arguments.add_argument("--fit", action="store_true")
     asked = arguments.parse_args()
     rows, out = in_scope(asked.points)

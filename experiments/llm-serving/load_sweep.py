@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,11 @@ import simulator as sim
 from simulator.records import COMPLETED, Records
 from simulator.results.estimate import Estimate, mean_interval
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from measured_data import measured_data
+
 HERE = Path(__file__).resolve().parent
+STAGES = measured_data("github.com/inference-sim/training, commit ed5c1d2, a table of its runs")
 MODEL = HERE / "load-sweep.yaml"
 CALIBRATION = "codegen"
 REPLICATIONS = 4
@@ -337,7 +342,7 @@ def draw(found: Study, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", type=Path, help="the table of measured stages")
+    parser.add_argument("stages", type=STAGES, help="the table of measured stages")
     parser.add_argument("--others", action="store_true", help="also print the errors of other ways to calibrate")
     parser.add_argument("--output", type=Path, default=HERE, help="folder for the table and the plot")
     options = parser.parse_args()

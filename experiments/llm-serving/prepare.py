@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,9 @@ import numpy as np
 
 from simulator.calibration.step_profile import StepColumns, layered_profile
 from simulator.calibration.step_time import FITTED, Fit, fit_step_time
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from measured_data import measured_data
 
 MODELS = Path(__file__).resolve().parents[2] / "models" / "llm"
 LAYERS = 32
@@ -62,6 +66,14 @@ STEP_TIMES = """\
 # and values that fit the memory. Source: github.com/casys-kaist/LLMServingSim, commit 5daddb2, profiler/perf
 # (MIT License, Copyright (c) 2024 CASYS Lab at KAIST).
 """
+
+
+PARTS = ("dense", "per_sequence", "attention")
+MEASURED = measured_data(
+    "github.com/casys-kaist/LLMServingSim, commit 5daddb2, bench/examples and profiler/perf",
+    *(f"{run.folder}/requests.jsonl" for run in RUNS),
+    *(f"{folder}/{part}.csv" for *_, folder in PROFILES for part in PARTS),
+)
 
 
 def fitted(run: Run, data: Path) -> Fit:
@@ -118,13 +130,14 @@ def step_times(data: Path) -> list[list[object]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=MEASURED)
     data = parser.parse_args().folder
+    rows = step_times(data)
     with (MODELS.parent / "step-times.csv").open("w", encoding="utf-8", newline="") as stream:
         stream.write(STEP_TIMES)
         table = csv.writer(stream, lineterminator="\n")
         named = ["model", "gpu", "tensor_parallel", "kept_tokens", *FITTED, "mean_error", "median_error"]
-        table.writerows([named, *step_times(data)])
+        table.writerows([named, *rows])
     for run in RUNS:
         write(run, data)
         fit = fitted(run, data)

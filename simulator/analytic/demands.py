@@ -10,14 +10,13 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   ways of a switch, the shares follow from the keys' popularity, and other switches go all their ways alike.
   Replicas need not be spread equally over hosts: a resource saturates with its busiest instance.
 - Every branch of a fork runs to its end. Where a fork cancels those that it does not need, that is too much.
-  Only of hedged requests (a fork that needs one branch, whose later ones begin with a constant delay) a branch runs
-  with the probability that its delay passes without an answer, taking each try's time for exponential; what it asks
-  of resources then counts in full.
+  Only where the first answer of several is waited for, branches that begin with a constant delay (a hedged request)
+  run with the probability that it passes without an answer; what they ask of resources then counts in full.
 - Loops run for their mean count; how a random count is rounded is ignored.
 - A pool's units are held for as long as the code between acquiring and releasing takes when nobody waits, which
   is the least that they are held. What is acquired and never released is held until its token ends.
-- A fork takes as long as the last branch that it needs, taking each branch for its mean and branches for not
-  disturbing each other: too short where it waits for all of several random ones, too long for the first of them.
+- A fork takes as long as the last branch that it needs, by the distributions of the branches' times (see
+  `simulator.analytic.branches`), taking branches for not disturbing each other.
 - A batch's job waits for others as long as it may, is then alone in its batch, and asks for a place in a full one:
   its utilization reaches 1 where all batches are full, and says too much below that.
 - A message's demands are those of the request that publishes it. A publisher who waits for a message is taken to wait

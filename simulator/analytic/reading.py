@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.analytic.branches import Branches, at_least
 from simulator.analytic.inference import time_alone
 from simulator.analytic.keys import popularity_of, shards_of, shares_of, ways_of
 from simulator.analytic.lengths import lengths_of
 from simulator.analytic.prefix_reuse import most_sequences_per_second
+from simulator.analytic.step import Step, Varying
 from simulator.distributions import Constant
 from simulator.program import instructions as ops
 from simulator.program.instructions import Place
@@ -35,19 +36,6 @@ Floats = NDArray[np.float64]
 def _seconds_per_unit(station: Station) -> float:
     """Time that a unit of work takes alone."""
     return 1.0 / station.capacity[0] if isinstance(station, Sharing) else 1.0
-
-
-class Step(NamedTuple):
-    """What an instruction means for the mean: its time (s), where its token goes on, and what it runs aside.
-
-    `onward` and `aside` are instructions with how often each is gone to. Aside run the body of a loop, branches
-    and messages; `time` has what the token waits for them. `ended` is 1 where the token has done its work here.
-    """
-
-    time: float = 0.0
-    onward: tuple[tuple[int, float], ...] = ()
-    aside: tuple[tuple[int, float], ...] = ()
-    ended: float = 0.0
 
 
 def fetches_once(following: ops.Instruction) -> bool:
@@ -185,6 +173,7 @@ class Reading:
         self._shards = shards_of(program)
         count = len(program.instructions)
         self.steps = [Step()] * count
+        self._branches = Branches(program, self.steps)
         self.time_left = [0.0] * (count + 1)
         self.success = [0.0] * (count + 1)
         # The mean time until so many levels are acknowledged, where anybody waits for that.
@@ -262,16 +251,18 @@ class Reading:
 
     def _work(self, instruction: ops.Work, pc: int) -> Step:
         stations = instruction.place.stations
-        time = self.mean(instruction.amount) * self._seconds_at(stations) + self._lone_batch(stations)
-        return Step(time, ((pc + 1, 1.0),))
+        seconds = self._seconds_at(stations)
+        time = self.mean(instruction.amount) * seconds + self._lone_batch(stations)
+        return Step(time, ((pc + 1, 1.0),), varying=Varying(instruction.amount, seconds))
 
     def _delay(self, instruction: ops.Delay, pc: int) -> Step:
-        time = self.mean(instruction.amount)
+        factor = 1.0
         if instruction.scale is not None:
             gauge = self.program.stations[instruction.scale]
             assert isinstance(gauge, Gauge)
-            time *= gauge.level
-        return Step(time, ((pc + 1, 1.0),))
+            factor = gauge.level
+        time = self.mean(instruction.amount) * factor
+        return Step(time, ((pc + 1, 1.0),), varying=Varying(instruction.amount, factor))
 
     def _generate(self, instruction: ops.Generate, pc: int) -> Step:
         engine = self.program.stations[instruction.place.stations[0]]
@@ -308,23 +299,22 @@ class Reading:
         return Step(onward=((instruction.target, 1.0),))
 
     def _fork(self, instruction: ops.Fork, pc: int) -> Step:
-        times = sorted(self.time_left[target] for target in instruction.targets)
         succeeds = _enough_succeed([self.success[target] for target in instruction.targets], instruction.need)
-        hedges = [self._hedge(target, instruction.targets[0]) for target in instruction.targets[1:]]
-        if instruction.need == 1 and hedges and all(hedges):
-            time, weights = _hedged(self.time_left[instruction.targets[0]], sorted(hedges))
-            return Step(time, ((pc + 1, succeeds),), tuple(zip(instruction.targets, weights, strict=True)))
-        branches = tuple((target, 1.0) for target in instruction.targets)
-        return Step(times[instruction.need - 1], ((pc + 1, succeeds),), branches)
+        if len(instruction.targets) == 1:
+            (target,) = instruction.targets
+            return Step(self.time_left[target], ((pc + 1, succeeds),), ((target, 1.0),))
+        time = self._branches.fork(instruction, pc)
+        first = instruction.need == 1 and not instruction.detach
+        made = [time.unanswered(self._late(target)) if first else 1.0 for target in instruction.targets]
+        return Step(time.mean, ((pc + 1, succeeds),), tuple(zip(instruction.targets, made, strict=True)))
 
-    def _hedge(self, pc: int, first: int) -> float:
-        """The constant delay after which code takes as long as the first branch; 0 where it does not."""
+    def _late(self, pc: int) -> float:
+        """The constant delay (s) that code begins with; 0 where it begins with none."""
         instruction = self.program.instructions[pc]
         if not isinstance(instruction, ops.Delay):
             return 0.0
         distribution = self.program.draws[instruction.amount].distribution
-        alike = math.isclose(self.time_left[pc + 1], self.time_left[first], rel_tol=1e-9)
-        return distribution.value if isinstance(distribution, Constant) and alike else 0.0
+        return distribution.value if isinstance(distribution, Constant) else 0.0
 
     def _publish(self, instruction: ops.Publish, pc: int) -> Step:
         time = 0.0 if instruction.awaited is None else self.until[0][instruction.target]
@@ -358,22 +348,6 @@ def _check_forward(pc: int, step: Step) -> None:
             raise ValueError(f"instruction {pc} jumps back to {target}: only Next and Retry may")
 
 
-def _hedged(mean: float, delays: list[float]) -> tuple[float, list[float]]:
-    """Mean time to the first of several equal exponential tries, and each try's probability of being made.
-
-    Try k starts `delays[k - 1]` after the first if none has ended by then; with k under way the first ends at k / mean.
-    """
-    if mean <= 0.0:
-        return 0.0, [1.0, *(0.0 for _ in delays)]
-    time, unanswered, weights = 0.0, 1.0, [1.0]
-    for tries, (start, stop) in enumerate(pairwise([0.0, *delays, math.inf]), 1):
-        left = unanswered * math.exp(-tries * (stop - start) / mean)
-        time += (unanswered - left) * mean / tries
-        unanswered = left
-        weights.append(left)
-    return time, weights[:-1]
-
-
 def _turns(count: float, success: float) -> tuple[float, float]:
     """Mean turns of a loop whose turns succeed with that probability, and the probability that all do."""
     if success >= 1.0:
@@ -388,10 +362,7 @@ def _enough_succeed(probabilities: list[float], need: int) -> float:
     """Probability that at least `need` of independent branches succeed."""
     if all(probability >= 1.0 for probability in probabilities):
         return 1.0
-    counts = np.ones(1)  # probabilities of the number of successes so far
-    for probability in probabilities:
-        counts = np.convolve(counts, (1.0 - probability, probability))
-    return float(min(counts[need:].sum(), 1.0))
+    return float(at_least(need, [np.array(probability) for probability in probabilities]))
 
 
 def operation_shares(workload: Workload) -> list[float]:

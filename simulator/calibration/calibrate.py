@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from simulator.calibration.validate import (
     Validation,
     measurements_of,
     read_table,
+    rows_with,
     table_path,
     validate,
 )
@@ -50,7 +51,8 @@ EXPECTED_STEPS = 6
 class Calibration:
     """Estimates of parameters, in the units that they are written in, and the model's errors before and after.
 
-    `correlations` are those of the estimates' logarithms; `lines` those of the rows that were fitted to.
+    `correlations` are those of the estimates' logarithms; `lines` those of the rows that were fitted to, of so
+    many `rows`: those that have one of the values in every column of `chosen_by`.
     """
 
     parameters: tuple[Parameter, ...]
@@ -59,6 +61,8 @@ class Calibration:
     before: Validation
     after: Validation
     lines: frozenset[int]
+    rows: int
+    chosen_by: Mapping[str, Sequence[str]]
     warnings: tuple[str, ...]
 
     @property
@@ -93,13 +97,14 @@ def calibrate(
     overrides: Sequence[str] = (),
     settings: Settings | None = None,
     tell: Callable[[int, int], None] | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Calibration:
     """Estimate the numbers at some dotted paths of a model from the rows of a table (its own where none is given).
 
-    Over the rows that the model's `measurements` mark as fitted, all where none are, the sum of squares of
-    log(predicted / measured) of every compared column is made least, with the parameters in logarithms, beginning at
-    their values in the model. A row is always simulated with the same random numbers, so that differences are not
-    drowned in chance, and every row with others, so that errors are independent. Intervals are those of
+    Over the rows that pass `where`, or that the model's `measurements` mark as fitted, or all where none are, the sum
+    of squares of log(predicted / measured) of every compared column is made least, with the parameters in logarithms,
+    beginning at their values in the model. A row is always simulated with the same random numbers, so that differences
+    are not drowned in chance, and every row with others, so that errors are independent. Intervals are those of
     `uncertainty`. `tell` hears the simulations done, and those expected.
 
     Raises InputError where the model or the table is invalid, a path leads to no number above 0 that can be changed a
@@ -111,7 +116,8 @@ def calibrate(
     chosen = parameters_of(path, parameters, overrides)
     _check_free(chosen, measurements)
     every = read_table(source, measurements)
-    rows = _rows_to_fit(every, measurements, source)
+    chosen_by = where or measurements.fitted
+    rows = _rows_to_fit(every, source, chosen_by)
     numbers = len(rows) * len(measurements.compare)
     if len(chosen) > numbers:
         message = f"{len(chosen)} parameters for {numbers} measured numbers, expected no more parameters than numbers"
@@ -126,10 +132,12 @@ def calibrate(
     )
     applied = [each.setting(estimate.value) for each, estimate in zip(chosen, estimates, strict=True)]
     after = validate(path, table, [*overrides, *applied], None, settings, counter.part())
-    warnings = [*_about_rows(rows, every, measurements), *_about_figures(misfit, found)]
+    warnings = [*_about_rows(rows, every, measurements, chosen_by), *_about_figures(misfit, found)]
     warnings += _about_estimates(chosen, estimates, found.uncertainty)
     lines = frozenset(row.line for row in rows)
-    return Calibration(chosen, estimates, found.uncertainty.correlations, before, after, lines, tuple(warnings))
+    return Calibration(
+        chosen, estimates, found.uncertainty.correlations, before, after, lines, len(every), chosen_by, tuple(warnings)
+    )
 
 
 def _check_free(parameters: Sequence[Parameter], measurements: Measurements) -> None:
@@ -144,16 +152,23 @@ def _check_free(parameters: Sequence[Parameter], measurements: Measurements) -> 
         raise InputError(problems)
 
 
-def _rows_to_fit(rows: Sequence[Row], measurements: Measurements, source: Path) -> list[Row]:
-    """Those marked as fitted; all without such a mark."""
-    if not measurements.fitted:
-        chosen = list(rows)
-    else:
-        chosen = [row for row in rows if measurements.was_fitted(dict(row.cells))]
+def _rows_to_fit(rows: Sequence[Row], source: Path, chosen_by: Mapping[str, Sequence[str]]) -> list[Row]:
+    """Those with the values that choose them; raises InputError where there are none."""
+    chosen = rows_with(rows, source, chosen_by)
     if not chosen:
-        message = "no row is marked by measurements.fitted" if rows else "no rows, expected some to fit to"
+        message = f"no row has {values_text(chosen_by)}" if rows else "no rows, expected some to fit to"
         raise InputError([Problem(str(source), 0, 0, "", message)])
     return chosen
+
+
+def values_text(chosen_by: Mapping[str, Sequence[str]]) -> str:
+    """Such as `cpus 1, 2 or 4 and protocol http`."""
+    return " and ".join(f"{column} {_one_of(values)}" for column, values in chosen_by.items())
+
+
+def _one_of(values: Sequence[str]) -> str:
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 class _Counter:
@@ -222,10 +237,16 @@ def _check_influence(misfit: Misfit, logarithms: np.ndarray) -> None:
         raise InputError(problems)
 
 
-def _about_rows(rows: Sequence[Row], every: Sequence[Row], measurements: Measurements) -> list[str]:
-    if not measurements.fitted:
+def _about_rows(
+    rows: Sequence[Row], every: Sequence[Row], measurements: Measurements, chosen_by: Mapping[str, Sequence[str]]
+) -> list[str]:
+    if not chosen_by:
         return ["measurements.fitted marks no rows: all were fitted to, so nothing is held out"]
-    return [] if len(rows) < len(every) else ["measurements.fitted marks every row: nothing is held out"]
+    said = ["every row was fitted to: nothing is held out"] if len(rows) == len(every) else []
+    if any(measurements.was_fitted(dict(row.cells)) != (row in rows) for row in every):
+        values = ", ".join(f"{column}: [{', '.join(texts)}]" for column, texts in chosen_by.items())
+        said.append(f"measurements.fitted marks other rows: with these estimates it should be {{{values}}}")
+    return said
 
 
 def _about_figures(misfit: Misfit, found: _Found) -> list[str]:

@@ -98,7 +98,7 @@ def validate(
     measurements = measurements_of(system, path)
     source = table_path(path, measurements, table)
     every, problems = _rows(source, measurements)
-    rows = [row for row in every if _passes(row, source, where or {})]
+    rows = rows_with(every, source, where or {})
     rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
     if not rows and not problems:
         raise InputError([Problem(str(source), 0, 0, "", "no row is left to predict by what was asked for")])
@@ -224,6 +224,11 @@ def _row_problems(
             message = f"got {text!r}, expected a number above 0"
             problems.append(Problem(str(source), line, header.index(column) + 1, column, message))
     return problems
+
+
+def rows_with(rows: Sequence[Row], source: Path, where: Mapping[str, Sequence[str]]) -> list[Row]:
+    """The rows that have one of the values in every column; raises InputError for a column that is not there."""
+    return [row for row in rows if _passes(row, source, where)]
 
 
 def _passes(row: Row, source: Path, where: Mapping[str, Sequence[str]]) -> bool:

@@ -17,6 +17,7 @@ from simulator.cli.options import (
     Replications,
     Seed,
     Sets,
+    choices_of,
     model_path,
     settings_of,
 )
@@ -34,6 +35,12 @@ def calibrate(
         Path | None, typer.Argument(help="A CSV; the model's own if left out.", metavar="[CSV]")
     ] = None,
     sets: Sets = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where", metavar="COLUMN=VALUE", help="Fit to rows with this value only, and hold the others out."
+        ),
+    ] = None,
     seed: Seed = None,
     duration: Duration = None,
     replications: Replications = None,
@@ -52,7 +59,7 @@ def calibrate(
 
     settings = settings_of(seed, duration, replications, None, engine, jobs)
     with Bar("simulations") as bar:
-        found = calibrate_model(path, fit, measured, sets or (), settings, bar)
+        found = calibrate_model(path, fit, measured, sets or (), settings, bar, choices_of(where))
     from simulator.report.calibration_tables import calibration_json, calibration_tables
 
     if as_json:
@@ -63,10 +70,16 @@ def calibrate(
         print_blocks(calibration_tables(found))
     if output is not None:
         from simulator.model.rewriting import rewritten
+        from simulator.study.whole_files import write_whole
 
         text = rewritten(path, found.values, output.parent)
-        with output.open("x", encoding="utf-8", newline="") as stream:
-            stream.write(text)
+        _check_is_new(output)  # again: fitting takes a while
+        write_whole(output, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
+
+
+def _check_is_new(output: Path) -> None:
+    if output.exists():
+        raise UsageError(f"-o: {output} is there already, expected the name of a new file")
 
 
 def _check_output(model: Path, output: Path, fit: Sequence[str], sets: Sequence[str]) -> None:
@@ -74,8 +87,7 @@ def _check_output(model: Path, output: Path, fit: Sequence[str], sets: Sequence[
 
     Raises UsageError, and InputError for fields that are not written in the model's file.
     """
-    if output.exists():
-        raise UsageError(f"-o: {output} is there already, expected the name of a new file")
+    _check_is_new(output)
     if not output.parent.is_dir():
         raise UsageError(f"-o: no such folder: {output.parent}")
     others = [text for text in sets if text.partition("=")[0].strip() not in fit]

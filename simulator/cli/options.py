@@ -102,3 +102,14 @@ def objective_of(text: str) -> Objective:
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise UsageError(f"--objective: {message}") from None
+
+
+def choices_of(where: list[str] | None) -> dict[str, list[str]]:
+    """The values by column that `--where` asks for; raises UsageError for other texts."""
+    chosen: dict[str, list[str]] = {}
+    for text in where or ():
+        column, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(f"--where: got {text!r}, expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
+        chosen.setdefault(column.strip(), []).extend(value.strip() for value in values.split(","))
+    return chosen

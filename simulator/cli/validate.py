@@ -16,12 +16,12 @@ from simulator.cli.options import (
     Replications,
     Seed,
     Sets,
+    choices_of,
     model_path,
     settings_of,
 )
 from simulator.cli.output import print_blocks, print_json
 from simulator.cli.progress import Bar
-from simulator.errors import UsageError
 
 
 def validate(
@@ -48,7 +48,7 @@ def validate(
 
     settings = settings_of(seed, duration, replications, None, engine, jobs)
     with Bar("rows") as bar:
-        found = validate_model(model_path(model), measured, sets or (), _choices(where), settings, bar, held_out)
+        found = validate_model(model_path(model), measured, sets or (), choices_of(where), settings, bar, held_out)
     if as_json:
         rows = [{**to_json(each), "error": to_json(each.error)} for each in found.comparisons]
         errors = {
@@ -61,13 +61,3 @@ def validate(
     from simulator.report.tables import validation_tables
 
     print_blocks(validation_tables(found))
-
-
-def _choices(where: list[str] | None) -> dict[str, list[str]]:
-    chosen: dict[str, list[str]] = {}
-    for text in where or ():
-        column, equals, values = text.partition("=")
-        if not equals or not values:
-            raise UsageError(f"--where: got {text!r}, expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
-        chosen.setdefault(column.strip(), []).extend(value.strip() for value in values.split(","))
-    return chosen

@@ -69,9 +69,9 @@ def _complete(records: Records, outlet: _Outlet | None) -> Records:
 def prepare(program: Program, engine: str = "auto") -> None:
     """Compile, or load from the cache, what `simulate` will need: once, before worker processes each do so."""
     if engine == "compiled" or (engine == "auto" and _compiled_can_run(program)):
-        from simulator.engines.compiled.engine import kernel
+        from simulator.engines.compiled.engine import prepare as compile_all
 
-        kernel()
+        compile_all()
 
 
 def _compiled_can_run(program: Program) -> bool:

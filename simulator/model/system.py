@@ -31,6 +31,7 @@ from simulator.model.service import Service
 from simulator.model.shape import NoPlaceError, assign
 from simulator.model.words import short
 from simulator.model.workload import Workload
+from simulator.program.arrivals import Replay
 
 
 class Run(Part):
@@ -190,6 +191,13 @@ class System(StackOfResources):
         """Whether every workload goes on in the same way for ever."""
         workloads = [workload.open_arrivals() for workload in self.workloads.values()]
         return all(arrivals is None or arrivals.stationary for arrivals in workloads) and not self.has_scheduled_events
+
+    @property
+    def load_ends(self) -> bool:
+        """Whether all that is ever sent is recordings, each replayed once."""
+        workloads = [workload.open_arrivals() for workload in self.workloads.values()]
+        replayed = all(isinstance(arrivals, Replay) and not arrivals.repeats for arrivals in workloads)
+        return replayed and not self.has_scheduled_events
 
     @property
     def has_scheduled_events(self) -> bool:

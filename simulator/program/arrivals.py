@@ -133,8 +133,14 @@ class Replay:
 
     @property
     def mean_rate(self) -> float:
-        """Arrivals a second between time 0 and the last arrival."""
-        return len(self.times) / self.end if self.end > 0 else float("inf")
+        """Arrivals a second from the first to the last, or over the period of a recording that repeats.
+
+        Between time 0 and the last arrival where all come at once; infinite where that is at time 0.
+        """
+        count, between = len(self.times), (self.times[-1] - self.times[0]) / self.speed
+        if between > 0.0:
+            return count / self.period if self.repeats else (count - 1) / between
+        return count / self.end if self.end > 0.0 else float("inf")
 
     @property
     def stationary(self) -> bool:

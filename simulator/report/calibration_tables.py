@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from simulator.calibration.calibrate import Calibration
+from simulator.calibration.calibrate import Calibration, values_text
 from simulator.calibration.parameter import Parameter
 from simulator.calibration.validate import Comparison, mean_absolute_percentage_error
 from simulator.report.layout import counted, heading, interval, lines_of, table_of, value
@@ -26,7 +26,7 @@ def calibration_tables(found: Calibration) -> Iterable[RenderableType]:
     yield heading(found.after.model)
     yield _estimates(found)
     yield _errors(found)
-    lines = [*_without_prediction(found), *(("warning", text) for text in found.warnings)]
+    lines = [("fitted to", _rows(found)), *_without_prediction(found), *(("warning", text) for text in found.warnings)]
     yield lines_of([*lines, ("interval", "95 %, if errors are independent and nothing but these numbers is wrong")])
     yield heading("to apply it")
     yield Text("\n".join(f"--set {shlex.quote(setting)}" for setting in found.settings), overflow="fold")
@@ -49,6 +49,13 @@ def _errors(found: Calibration) -> Table:
     for label, before, after in _groups(found):
         table.add_row(f"{label}, {counted(len(after), 'number')}", _error(before), _error(after))
     return table
+
+
+def _rows(found: Calibration) -> str:
+    """Which rows of the table were fitted to."""
+    if len(found.lines) == found.rows:
+        return f"all {counted(found.rows, 'row')}"
+    return f"{len(found.lines)} of {counted(found.rows, 'row')}: {values_text(found.chosen_by)}"
 
 
 def _groups(found: Calibration) -> Iterator[tuple[str, Sequence[Comparison], Sequence[Comparison]]]:
@@ -88,6 +95,7 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
             for when, validation in (("before", found.before), ("after", found.after))
         },
         "fitted_lines": sorted(found.lines),
+        "fitted_where": {column: list(values) for column, values in found.chosen_by.items()},
         "warnings": list(found.warnings),
     }
 

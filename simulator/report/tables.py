@@ -70,10 +70,20 @@ def what_was_run(results: Results) -> Iterable[tuple[str, str]]:
     each = units.show(results.simulated_s / results.replications, "duration")
     yield "requests", f"{results.requests:,}"
     yield "simulated", f"{counted(results.replications, 'replication')} of {each}"
-    yield "warm-up", f"{units.show(results.warm_up_s, 'duration')} of each left out"
+    if results.replayed_s is not None:
+        yield (
+            "measured",
+            f"{units.show(results.replayed_s, 'duration')} of each, {_from(results)} to the last completion",
+        )
+    if results.replayed_s is None or results.warm_up_s > 0.0:
+        yield "warm-up", f"{units.show(results.warm_up_s, 'duration')} of each left out"
     yield "seed", f"{results.seed}, engine {results.engine}"
     if results.quantile_relative_error > 0.0:
         yield "quantiles", f"within {results.quantile_relative_error:.2%} of the requests', of which none is kept"
+
+
+def _from(results: Results) -> str:
+    return "after the warm-up" if results.warm_up_s > 0.0 else "from the first arrival"
 
 
 def _about(name: str, workload: WorkloadResult, confidence: float, latency: str) -> Iterable[RenderableType]:

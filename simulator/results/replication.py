@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.model.objective import Limits
+from simulator.program.instructions import Fork, Publish
 from simulator.program.program import Program, Workload
 from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable, sampling_times
 from simulator.results.conservation import Tally, check_tallies
@@ -41,7 +43,9 @@ class Replication:
 
     `inference` has shape (T, inference stations, INFERENCE_FIELDS); `limits` are those that goodput was counted for.
     `transient` is the length (s) of the initial transient that MSER-5 sees in this replication, and
-    `transient_found` tells whether it is sure to be over.
+    `transient_found` tells whether it is sure to be over. `first_arrival` and `last_end` (s) are those of all requests
+    and messages: 0 and the duration where there are none, the duration where one has not ended. `works_aside`
+    tells whether there is other work: faults, health checks, autoscaling, and what requests leave behind.
     """
 
     seed: int
@@ -57,6 +61,9 @@ class Replication:
     workloads: tuple[WorkloadSeries, ...]
     transient: float
     transient_found: bool
+    first_arrival: float
+    last_end: float
+    works_aside: bool
 
 
 class Reduction:
@@ -102,7 +109,19 @@ class Reduction:
             workloads=tuple(sums.series(records.workloads[:, index]) for index, sums in enumerate(self.sums)),
             transient=max((length for length, _ in transients), default=0.0),
             transient_found=all(found for _, found in transients),
+            first_arrival=min((sums.first_arrival for sums in self.sums if sums.seen), default=0.0),
+            last_end=max((sums.last_end for sums in self.sums if sums.seen), default=records.duration),
+            works_aside=_works_aside(self.program),
         )
+
+
+def _works_aside(program: Program) -> bool:
+    """Whether anything but requests and messages does work: the background, or what is detached."""
+    detached = any(
+        (isinstance(each, Fork) and each.detach) or (isinstance(each, Publish) and each.stream is None)
+        for each in program.instructions
+    )
+    return detached or any(each.background for each in program.workloads)
 
 
 def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = (), sketched: bool = False) -> Replication:
@@ -132,9 +151,12 @@ class _Sums:
         self.retries = np.zeros((ticks, 1))
         self.wait, self.service = (np.zeros((ticks, len(spec.components))) for _ in range(2))
         self.transient = Transient()
+        self.seen = False
+        self.first_arrival, self.last_end = math.inf, 0.0
 
     def add(self, requests: RequestTable) -> None:
         """Add the next requests."""
+        self._extend(requests)
         ended = slice(np.count_nonzero(requests.outcome != IN_FLIGHT))
         tick = self._ticks(requests.end[ended])
         add_by_tick(self.retries, tick, requests.retries[ended, None])
@@ -146,6 +168,14 @@ class _Sums:
         else:
             np.add.at(self.failures, (tick[~done], requests.outcome[ended][~done] - 1), 1.0)
             self._add_completed(requests, np.flatnonzero(done), tick[done])
+
+    def _extend(self, requests: RequestTable) -> None:
+        """Note when the first request came and the last one ended."""
+        if requests.arrival.size:
+            self.seen = True
+            self.first_arrival = min(self.first_arrival, float(requests.arrival.min()))
+            last = self.times[-1] if (requests.outcome == IN_FLIGHT).any() else requests.end.max()
+            self.last_end = max(self.last_end, float(last))
 
     def _ticks(self, ends: Floats) -> Counts:
         """The tick of every request, from their ends in order."""

@@ -251,8 +251,9 @@ class Cost:
 class Results:
     """All that a simulation says; see the design of `tpsim run --json`.
 
-    A quantile is off by at most the share `quantile_relative_error`, which its interval includes: 0 unless only
-    summaries were kept.
+    `replayed_s` is the mean time (s) that is measured of a replication whose load ends: from the first arrival, or the
+    end of the warm-up, to the last completion; None for other loads. A quantile is off by at most the share
+    `quantile_relative_error`, which its interval includes: 0 unless only summaries were kept.
     """
 
     model: str
@@ -276,6 +277,7 @@ class Results:
     llms: Mapping[str, LlmResult] = field(default_factory=dict)
     gateways: Mapping[str, GatewayResult] = field(default_factory=dict)
     faults: Mapping[str, FaultResult] = field(default_factory=dict)
+    replayed_s: float | None = None
     replicas: Mapping[str, Estimate] = field(default_factory=dict)
     """Mean number of replicas of each service that is scaled automatically."""
     warnings: tuple[str, ...] = ()

@@ -91,6 +91,7 @@ class Summary:
             confidence=self.confidence,
             simulated_s=sum(each.duration for each in self.replications),
             warm_up_s=self._warm_up(),
+            replayed_s=self._replayed(),
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
             quantile_relative_error=self._quantile_relative_error(),
@@ -263,9 +264,17 @@ class Summary:
         return found
 
     def _warm_up(self) -> float:
-        """Mean time (s) left out at the start of a replication."""
+        """Mean time (s) left out at the start of a replication, other than the wait for a recording's first request."""
+        if self.system.load_ends and self.system.run.warm_up in ("auto", "none"):
+            return 0.0
         starts = [section.start for section in self.sections]
         return min(starts) if len(self.replications) == 1 else float(np.mean(starts))
+
+    def _replayed(self) -> float | None:
+        """Mean time (s) that is measured of a replication whose load ends."""
+        if not self.system.load_ends:
+            return None
+        return sum(section.length for section in self.sections) / len(self.replications)
 
     def _warnings(self) -> list[str]:
         warnings = []

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
@@ -16,6 +16,7 @@ from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
+from simulator.engines import unkept
 from simulator.errors import TpsimError
 
 PRELOADED = ["__main__", "simulator.study.run", "simulator.engines.compiled.loaded"]
@@ -41,7 +42,7 @@ def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: 
     if jobs <= 1 or len(tasks) <= 1:
         yield from map(function, tasks)
         return
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), _context(), initializer=_belong_to_the_parent)
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), _context(), _begin, (unkept.everything(),))
     try:
         with interrupts_held_back():
             futures: list[Future[Outcome]] = [executor.submit(function, task) for task in tasks]
@@ -133,6 +134,12 @@ def _inherited_block() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin(machine_code: Mapping[str, bytes]) -> None:
+    """Begin as a worker, with the machine code that the parent compiled where it is not on disk."""
+    _belong_to_the_parent()
+    unkept.adopt(machine_code)
 
 
 def _belong_to_the_parent() -> None:

@@ -147,7 +147,8 @@ class Experiment:
     @property
     def sections(self) -> list[Section]:
         """What is measured of each replication, after the warm-up."""
-        return sections_of(self.replications, self._warm_up(), transient_of_limits(self.facts, self.duration))
+        known = transient_of_limits(self.facts, self.duration)
+        return sections_of(self.replications, self._warm_up(), known, self.system.load_ends)
 
     def results(self) -> Results:
         """What the replications so far say."""

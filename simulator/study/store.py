@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from simulator.program.program import Program
 from simulator.program.stations import Inference
 from simulator.records import INFERENCE_FIELDS, STATION_FIELDS, Records, RequestTable
 from simulator.results.results import Results
+from simulator.study.whole_files import scratch_beside, write_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +30,7 @@ def probe(directory: Path) -> None:
     directory = directory.absolute()
     if directory.exists() and not directory.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, "is a file, expected a folder", str(directory))
-    with _beside(directory):
+    with scratch_beside(directory):
         pass
 
 
@@ -43,7 +42,7 @@ def write(directory: Path, system: System, results: Results, records: Sequence[R
     Raises OSError.
     """
     directory = directory.absolute()
-    with _beside(directory) as scratch:
+    with scratch_beside(directory) as scratch:
         summary = results.to_json()
         timing = {"wall_s": summary.pop("wall_s")}
         inputs = {name: summary[name] for name in ("model", "seed", "engine", "replications", "digest")}
@@ -58,20 +57,6 @@ def write(directory: Path, system: System, results: Results, records: Sequence[R
             (directory / "requests.parquet").unlink(missing_ok=True)
 
 
-@contextmanager
-def _beside(directory: Path) -> Iterator[Path]:
-    """A new folder beside the one to be written, gone afterwards; errors name the one to be written."""
-    scratch = directory.with_name(f".{directory.name}.{os.getpid()}")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir()
-        yield scratch
-    except OSError as error:
-        raise OSError(error.errno, _reason(error), str(directory)) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
 def _move(scratch: Path, directory: Path) -> None:
     """Put finished files into place: the folder as a whole where there is none yet."""
     if not directory.exists():
@@ -81,23 +66,12 @@ def _move(scratch: Path, directory: Path) -> None:
         os.replace(file, directory / file.name)
 
 
-def _reason(error: OSError) -> str:
-    """What the operating system says; pyarrow puts more words around it."""
-    return os.strerror(error.errno) if error.errno else str(error)
-
-
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as CSV or Parquet, by the file's ending; complete or not at all. Raises OSError."""
     if path.suffix == ".csv":
-        _atomically(path, lambda scratch: table.to_csv(scratch, index=False))
+        write_whole(path, lambda scratch: table.to_csv(scratch, index=False))
     else:
-        _atomically(path, lambda scratch: table.to_parquet(scratch, index=False))
-
-
-def _atomically(path: Path, write_to: Callable[[Path], object]) -> None:
-    with _beside(path.absolute()) as scratch:
-        write_to(scratch / path.name)
-        os.replace(scratch / path.name, path)
+        write_whole(path, lambda scratch: table.to_parquet(scratch, index=False))
 
 
 def _write_json(path: Path, data: Any) -> None:

@@ -7,6 +7,8 @@ which LLVM alone loads: importing Numba takes several times as long as all that 
 LLVM crashes on object code that is damaged, so a file says by a hash what it must hold: a line that names the format,
 the SHA-256 of the rest, the file's own name, the function's symbol, and the object code. A file that does not hold
 that counts as absent.
+
+Where no place can be written to, the code is kept for this process and its workers alone (`simulator.engines.unkept`).
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator import elementary, hashing, records, streams
+from simulator.engines import unkept
 from simulator.engines.compiled.machine_code import MachineCode, processor
 from simulator.errors import UsageError
 from simulator.program import program, stations, step_time
@@ -79,29 +82,23 @@ def _compiled(module: str, name: str, signature: str, announce: bool) -> Machine
 
 
 def _kept(file: str) -> MachineCode | None:
-    """The code in the first file of this name that is whole."""
+    """The code in the first file of this name that is whole, or of what could not be kept in one."""
     for directory in _directories():
         with contextlib.suppress(OSError):
             code = _unpacked(file, (directory / file).read_bytes())
             if code is not None:
                 return code
-    return None
+    content = unkept.recall(file)
+    return None if content is None else _unpacked(file, content)
 
 
 def _keep(file: str, code: MachineCode, announce: bool) -> None:
-    """Keep compiled code in the first place that can be written to; nowhere is no error."""
+    """Keep compiled code in the first place that can be written to, else for this process and its workers."""
     for directory in _directories():
         with contextlib.suppress(OSError):
             return _write(directory, file, _packed(file, code))
+    unkept.remember(file, _packed(file, code))
     if announce:
-        _say_not_kept()
-
-
-def _say_not_kept() -> None:
-    """Say it on the log, but not once more in each worker process."""
-    from multiprocessing import parent_process
-
-    if parent_process() is None:
         places = " or ".join(map(str, _directories()))
         log.warning("tpsim: the compiled engine could not be kept in %s: it will be compiled again next time", places)
 

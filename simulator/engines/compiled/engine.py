@@ -8,6 +8,7 @@ import numpy as np
 
 from simulator.engines.compiled.compiling import compiled_once
 from simulator.engines.compiled.layout import MOST_STARTS_AT_ONCE, Status
+from simulator.engines.compiled.sampling import filling
 from simulator.engines.compiled.state import Memory, Sizes
 from simulator.errors import UsageError
 from simulator.program.program import Program
@@ -42,6 +43,12 @@ def simulate(
 def kernel() -> Callable[[int, int], int]:
     """The compiled kernel."""
     return compiled_once("simulator.engines.compiled.kernel", "advance", "int64(int64, int64)", announce=True)
+
+
+def prepare() -> None:
+    """Compile, or load, all that simulating calls."""
+    kernel()
+    filling()
 
 
 def _run(memory: Memory, budget: int) -> None:
