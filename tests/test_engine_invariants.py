@@ -22,8 +22,8 @@ from simulator.streams import Streams
 DURATION = 12.0
 LONG_AFTER = 1e6
 RELAXED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-QUICK = settings(max_examples=100, **RELAXED)
-FEWER = settings(max_examples=50, **RELAXED)
+QUICK = settings(max_examples=50, **RELAXED)
+FEWER = settings(max_examples=25, **RELAXED)
 THOROUGH = settings(max_examples=500, **RELAXED)
 seeds = st.integers(0, 3)
 

@@ -263,6 +263,7 @@ def test_a_run_whose_engine_is_on_disk_needs_none():
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_workers_do_not_compile_again_what_cannot_be_kept(tmp_path):
     (tmp_path / "file").touch()
     usual, done = run("-j", "2"), run("-j", "2", NUMBA_CACHE_DIR=str(tmp_path / "file"))
