@@ -185,6 +185,34 @@ def test_a_rate_limit_saturates() -> None:
     assert found.saturation_factor == pytest.approx(5.0)
 
 
+def test_closed_workloads_are_told_from_the_open_load_and_count_beside_it() -> None:
+    """Of 4 cores open requests use half a core, and users, 60 of them a request every 520 ms, 2.3 more."""
+    system = loads("""
+        hosts: {app: {cpu: 4}}
+        services: {web: {host: app, operations: {get: [{compute: 5 ms}], edit: [{compute: 20 ms}]}}}
+        workloads:
+          visitors: {rate: 100/s, operation: web.get}
+          staff: {users: 60, think: 500 ms, operation: web.edit}
+    """)
+    found = facts(lower(system))
+    assert (found.saturated_resource, found.saturation_factor) == ("hosts.app.cpu", pytest.approx(8.0))
+    assert (found.busy_resource, found.busy_factor) == ("hosts.app.cpu", pytest.approx(4.0 / (0.5 + 60 * 0.02 / 0.52)))
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(*check_tables("m", found, 0.0))
+    assert "at 8 times the open load alone" in capture.get()
+    assert "from 1.42 times all of this load on at the earliest" in capture.get()
+
+
+def test_without_closed_workloads_all_of_the_load_is_open() -> None:
+    found = facts(lower(loads("""
+        hosts: {app: {cpu: 4}}
+        services: {web: {host: app, operations: {get: [{compute: 5 ms}]}}}
+        workloads: {visitors: {rate: 100/s, operation: web.get}}
+    """)))  # fmt: skip
+    assert (found.busy_resource, found.busy_factor) == (None, math.inf)
+
+
 def test_demands_are_shown_in_the_unit_of_their_work() -> None:
     steps = "[{compute: 5 ms}, {hold: 50 MB, steps: [{delay: 10 ms}]}, {read: 4 kB}, {transfer: 20 kB}]"
     disk = "{iops: 10k/s, latency: 100 us, bandwidth: 100 MB/s}"

@@ -159,7 +159,8 @@ class Facts:
     `saturation_factor` is the multiple of all open workloads' rates at which the first resource, `saturated_resource`,
     saturates, and `saturation_throughput` (1/s) their requests together then; inf and None where nothing does,
     or where there is no open workload. `limits` says of the resources that are limits which somebody has set what they
-    let through.
+    let through. Where there are closed workloads, `busy_factor` is the multiple of all rates and numbers of users from
+    which at the earliest, since users who wait send less, the first resource, `busy_resource`, is busy all the time.
     """
 
     workloads: tuple[WorkloadFacts, ...]
@@ -169,6 +170,8 @@ class Facts:
     saturation_factor: float
     saturation_throughput: float
     limits: tuple[LimitFacts, ...] = ()
+    busy_resource: str | None = None
+    busy_factor: float = math.inf
 
     def saturation_of(self, resource: str) -> float | None:
         """The multiple of the open load that saturates a resource; None where none does, or for an unknown one."""
@@ -188,6 +191,8 @@ def facts(program: Program) -> Facts:
     saturated, busiest = resources.most_loaded(loads)
     factor, under = reciprocal(busiest), resources.under(loads)
     rates = math.fsum(rate for workload in program.foreground if (rate := offered_rate(workload)) is not None)
+    of_users = _loads_of_users(program, reading)
+    busy_resource, busy = resources.most_loaded(loads + of_users) if of_users.any() else (None, 0.0)
     return Facts(
         workloads=tuple(
             _workload_facts(workload, reading, paths, resources)
@@ -199,6 +204,8 @@ def facts(program: Program) -> Facts:
         saturation_factor=factor,
         saturation_throughput=factor * rates if 0 < factor < math.inf else factor,
         limits=limits(program, {each.resource: each.demand_rate for each in under}, _most_popular(program)),
+        busy_resource=busy_resource,
+        busy_factor=reciprocal(busy),
     )
 
 
@@ -228,6 +235,23 @@ def _offered_loads(program: Program, reading: Reading) -> Floats:
     return loads
 
 
+def _loads_of_users(program: Program, reading: Reading) -> Floats:
+    """Work units a second that the closed workloads ask of each station where nobody waits."""
+    loads = np.zeros(len(program.stations))
+    for workload, paths in zip(program.foreground, reading.workloads, strict=True):
+        users, think = users_of(workload, reading)
+        if users is not None:
+            cycle = think + _response_time(workload, reading)
+            loads += users * reciprocal(cycle) * _mixed(workload, [path.demand for path in paths]) if cycle > 0 else 0.0
+    return loads
+
+
+def _response_time(workload: Workload, reading: Reading) -> float:
+    """Mean seconds of a workload's request where nobody waits."""
+    times = [reading.time_left[entry.pc] for entry in workload.entries]
+    return math.fsum(share * time for share, time in zip(operation_shares(workload), times, strict=True))
+
+
 def _workload_facts(
     workload: Workload, reading: Reading, paths: list[CodePath], resources: _Resources
 ) -> WorkloadFacts:
@@ -235,7 +259,7 @@ def _workload_facts(
     visits = _mixed(workload, [path.visits for path in paths])
     shares = operation_shares(workload)
     times = [reading.time_left[entry.pc] for entry in workload.entries]
-    response_time = math.fsum(share * time for share, time in zip(shares, times, strict=True))
+    response_time = _response_time(workload, reading)
     saturated, busiest = resources.most_loaded(demand)
     saturation = reciprocal(busiest)
     users, think = users_of(workload, reading)

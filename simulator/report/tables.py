@@ -267,10 +267,16 @@ def check_tables(
         yield _limits(facts.limits)
     names = {limit.resource: limit.name for limit in facts.limits}
     if facts.saturated_resource is not None and math.isfinite(facts.saturation_factor):
+        load = "this load" if facts.busy_resource is None else "the open load alone"
         closing += [
             ("saturates first", names.get(facts.saturated_resource, facts.saturated_resource)),
-            ("", f"at {facts.saturation_factor:.3g} times this load"),
+            ("", f"at {facts.saturation_factor:.3g} times {load}"),
             ("", f"with {units.show(facts.saturation_throughput, 'rate')} in all"),
+        ]
+    if facts.busy_resource is not None and math.isfinite(facts.busy_factor):
+        closing += [
+            ("with the users", f"{names.get(facts.busy_resource, facts.busy_resource)} is busy all the time"),
+            ("", f"from {facts.busy_factor:.3g} times all of this load on at the earliest"),
         ]
     if cost_per_hour:
         closing.append(("cost", f"${cost_per_hour:,.2f} an hour"))

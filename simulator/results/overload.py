@@ -55,7 +55,8 @@ class Overload:
         factor, saturated = self.saturation()
         fails = saturated is not None and busy.pooled >= HALF and self._failing_of_waiting(saturated) >= FAILING
         if factor <= 1.0 and (busy.pooled >= SATURATED or fails):
-            return f"the load is {1.0 / factor:.2f} times the capacity of {saturated}"
+            load = "load" if self.facts.busy_resource is None else "open load"
+            return f"the {load} is {1.0 / factor:.2f} times the capacity of {saturated}"
         if resource is not None and busy.pooled >= FULL and self._failing_of_waiting(resource) >= FAILING:
             return f"{resource} is busy all the time"
         return ""
@@ -96,13 +97,18 @@ class Overload:
         )
 
     def _factor(self, resource: str, busy: Statistic, confidence: float) -> float | None:
-        """The load multiplier that saturates a resource: by analysis, unless the simulation saw clearly another."""
+        """The load multiplier that saturates a resource: by analysis, unless the simulation saw clearly another.
+
+        One that is busy all the time does not show by how much too much is asked of it.
+        """
         factor = self.facts.saturation_of(resource)
         if factor is None or busy.pooled * factor < 1.0 - SATURATED:
             return None  # analysis overstates what is asked of it
         asked_more = busy.estimate(confidence).low * factor > CLEARLY_MORE and self.system.has_steady_state
         is_free = busy.pooled < SATURATED and busy.pooled * factor < CLEARLY_LESS
         asked_less = factor < 1.0 and is_free and not self.reason()
+        if asked_more and busy.pooled >= FULL:
+            return None
         return 1.0 / busy.pooled if asked_more or asked_less else factor
 
 
