@@ -250,7 +250,7 @@ def test_as_many_parameters_as_numbers_leave_no_interval(shop):
         ("services.wbe.replicas", "no such number in the model: services has no 'wbe'"),
         ("hosts.app.cpu.speed", "no such number in the model: hosts.app.cpu.speed is left out, expected it"),
         ("services.web.host", "got 'app', expected the path of a number above 0"),
-        ("services.web.operations.page.0.compute", "got a mapping, expected the path of a number above 0"),
+        ("services.web.operations.page.0.compute", "got a mapping with services.web.operations.page.0.compute."),
         ("hosts.app.cpu", "cannot be fitted, as it cannot be changed a little: got 1.03, expected a whole number"),
         ("workloads.visitors.rate", "every row sets it, in the column 'rate'"),
         ("hosts.db.cpu.overhead", "got 0, expected a start above 0"),

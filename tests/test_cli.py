@@ -141,6 +141,7 @@ def test_every_verb_succeeds(tpsim, verb):
         (["run", "shop.yaml", "-d", "0s"], "-d: got '0s', expected more than 0"),
         (["run", "shop.yaml", "-r", "0"], "-r: got '0', expected a whole number >= 1, or auto"),
         (["run", "shop.yaml", "--precision", "-2%"], "--precision: got '-2%'"),
+        (["run", "shop.yaml", "--precision", "2"], "--precision: got '2', expected a share below 1, e.g. 2%"),
         (["run", "shop.yaml", "-j", "0"], "-j"),
         (["run", "shop.yaml", "--seed", "x"], "--seed"),
         (["run", "shop.yaml", "--engine", "warp", *QUICK], "no engine named 'warp'"),
@@ -351,6 +352,12 @@ def test_json_of_the_other_verbs(tpsim):
     assert [row["fitted"] for row in data["rows"]] == [True, True, False, False]
     data = json.loads(tpsim(*VERBS["check"], "--json").out)
     assert data["valid"] is True
+
+
+def test_a_warm_up_that_eats_the_run_is_warned_of(tpsim):
+    warned = "the warm-up leaves"
+    assert warned in tpsim("run", "shop.yaml", *QUICK, "-d", "1s", "-S", "run.warm_up=900 ms").out
+    assert warned not in tpsim("run", "shop.yaml", *QUICK, "-d", "1s", "-S", "run.warm_up=100 ms").out
 
 
 def test_an_unstable_load_has_no_latency(tpsim):

@@ -341,6 +341,9 @@ def test_the_command_exits_with_0_without_drift_and_2_for_a_chart_without_sense(
     code, out, _ = tpsim("monitor", BEFORE, path, *QUICK)
     assert code == 0
     assert "none in 40 windows" in out
+    assert "warning" not in out
+    _, out, _ = tpsim("monitor", BEFORE, path, *QUICK, "--baseline", "4")
+    assert "a shift soon after 4 windows alone may pass for normal" in " ".join(out.split())
     code, out, err = tpsim("monitor", BEFORE, path, *QUICK, "--threshold", "0")
     assert (code, out) == (2, "")
     assert "threshold" in err

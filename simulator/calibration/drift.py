@@ -99,7 +99,7 @@ class Monitoring:
 
     `offsets` are measured over predicted before the drift: where an interval excludes 1, the model was off from the
     start, which is no drift but a matter of validation. `windows_per_false_alarm` is the mean number of windows until
-    one of the series raises a false alarm.
+    one of the series raises a false alarm. `baseline` is the number of windows that were taken for normal.
     """
 
     model: str
@@ -109,6 +109,7 @@ class Monitoring:
     offsets: tuple[tuple[str, str, Estimate], ...]
     drift: Drift | None
     windows_per_false_alarm: float
+    baseline: int
 
 
 def monitor(
@@ -148,7 +149,7 @@ def monitor(
     known = len(windows) if drift is None else drift.start
     offsets = tuple((each.kind, each.of, _mean_ratio(each.residuals[:known])) for each in series)
     per_false_alarm = chart.run_length / len(series) if series else math.inf
-    return Monitoring(system.name, str(table), tuple(windows), series, offsets, drift, per_false_alarm)
+    return Monitoring(system.name, str(table), tuple(windows), series, offsets, drift, per_false_alarm, chart.baseline)
 
 
 class _Reader:

@@ -94,9 +94,13 @@ def _quantity(path: str, value: Any) -> Parameter:
     unit = re.sub(r"\s", "", match["after"]).replace("μ", "µ").replace("$", "USD") if match else ""
     unit = f"USD{unit}" if match and match["before"] else unit
     if match is None or not any(unit in table for table in units.UNITS.values()):
-        what = "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-        raise ValueError(f"got {what}, {EXPECTED}")
+        what = "a list" if isinstance(value, list) else repr(value)
+        raise ValueError(f"got {_fields_of(path, value) if isinstance(value, dict) else what}, {EXPECTED}")
     return Parameter(path, float(match["number"]), match["before"], match["after"].rstrip())
+
+
+def _fields_of(path: str, mapping: dict[Any, Any]) -> str:
+    return f"a mapping with {', '.join(f'{path}.{name}' for name in mapping)}" if mapping else "an empty mapping"
 
 
 def _check_change(document: Any, model: Path, parameter: Parameter) -> None:

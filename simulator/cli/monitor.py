@@ -30,7 +30,7 @@ def monitor(
     measured: Annotated[Path, typer.Argument(help="A CSV, one row for each window.", metavar="CSV")],
     sets: Sets = None,
     baseline: Annotated[
-        int | None, typer.Option("--baseline", min=3, help="Windows that are normal; 20 if left out.")
+        int | None, typer.Option("--baseline", min=3, help="Windows that are normal, 20 if left out; few hide a shift.")
     ] = None,
     allowance: Annotated[
         float | None, typer.Option("--allowance", help="Half the shift to find, in deviations; 0.5 if left out.")

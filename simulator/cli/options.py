@@ -58,7 +58,7 @@ def settings_of(
         seed=seed,
         duration=None if duration in (None, "auto") else above_zero(duration, "duration", "-d"),
         replications=None if replications in (None, "auto") else _whole(replications, "-r"),
-        precision=None if precision is None else above_zero(precision, "fraction", "--precision"),
+        precision=None if precision is None else _precision(precision),
         engine=engine,
         jobs=jobs,
         summaries_only=summaries_only,
@@ -76,6 +76,13 @@ def above_zero(text: str | None, dimension: str, option: str) -> float:
     if number <= 0.0:
         raise UsageError(f"{option}: got {text!r}, expected more than 0")
     return number
+
+
+def _precision(text: str) -> float:
+    share = above_zero(text, "fraction", "--precision")
+    if share >= 1.0:
+        raise UsageError(f"--precision: got {text!r}, expected a share below 1, e.g. 2%")
+    return share
 
 
 def _whole(text: str | None, option: str) -> int:

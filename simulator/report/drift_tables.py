@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MOST_SERIES = 4
+ENOUGH_WINDOWS = 12
+"""Of normal ones, from which a shift right after them is told from their own spread."""
 FAR = 2.0
 """From this ratio on a difference is told as so many times, below it in per cent."""
 
@@ -64,6 +66,8 @@ def _closing(found: Monitoring) -> Iterable[tuple[str, str]]:
     if len(found.series) > MOST_SERIES:
         yield "not shown", f"{len(found.series) - MOST_SERIES} more in the table above, all with --json"
     yield "false alarms", f"one in {number_text(found.windows_per_false_alarm)} windows, if they are independent"
+    if found.baseline < ENOUGH_WINDOWS:
+        yield "warning", f"a shift soon after {found.baseline} windows alone may pass for normal, or be seen late"
     yield "drift", drift_sentence(found)
 
 

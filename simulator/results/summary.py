@@ -283,6 +283,9 @@ class Summary:
             warnings.append(
                 f"the warm-up may not be over in {lost} of {len(self.replications)} replications: run longer (-d)"
             )
+        duration, left_out = self.replications[0].duration, self._warm_up()
+        if isinstance(self.system.run.warm_up, float) and left_out > 0.5 * duration and not self.system.load_ends:
+            warnings.append(f"the warm-up leaves {duration - left_out:.3g} s of {duration:g} s: run longer (-d)")
         if len(self.replications) > 1 and len(set(map(_totals, self.replications))) == 1:
             warnings.append(
                 "nothing is random here: all replications are equal, and intervals say nothing of other cases"
