@@ -12,6 +12,7 @@ from rich.console import Console
 from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
 from simulator.analytic.demands import Demand, Facts, WorkloadFacts, facts, flows
 from simulator.distributions import Constant, Exponential, Zipf
+from simulator.engines import compiled
 from simulator.engines.simpy import simulate
 from simulator.model.files import loads
 from simulator.model.lowering import lower
@@ -246,6 +247,51 @@ def test_caches_hit_by_their_formulas(eviction: str, formula: Any) -> None:
     assert response(found) == pytest.approx((1 - hits) * 0.02 + hits * 0.001)
     page = demand(found, "caches.page")
     assert (page.visits, page.saturation) == (1.0, math.inf)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "tolerance"),
+    [
+        ("entries: 500", "entries: 1000", 0.03),
+        ("entries: 500", "entries: 500", 0.06),
+        ("entries: 500", "entries: 200", 0.01),
+        ("entries: 50", "entries: 500", 0.03),
+        ("entries: 100, eviction: fifo", "entries: 500, eviction: fifo", 0.05),
+        ("entries: 100, eviction: lfu", "entries: 500", 0.03),
+    ],
+)
+def test_a_cache_behind_another_is_asked_for_what_that_one_misses(first: str, second: str, tolerance: float) -> None:
+    inner = "{lookup: second, key: page, miss: [{compute: 1 ms}]}"
+    program = program_of(
+        f"[{{lookup: first, key: page, miss: [{inner}]}}]",
+        more=f"keys: {{page: {{zipf: {{count: 2000, exponent: 0.9}}}}}}\n"
+        f"caches: {{first: {{{first}}}, second: {{{second}}}}}",
+        workload="{rate: 1000/s, operation: web.get}",
+    )
+    records = compiled.simulate(program, 200.0, seed=1)
+    late = records.stations[-1] - records.stations[len(records.stations) // 2]
+    asked, missed = [], []
+    for name in ("caches.first", "caches.second"):
+        (number,) = program.resources()[name]
+        asked.append(late[number, STATION_FIELDS.index("arrivals")])
+        missed.append(asked[-1] - late[number, STATION_FIELDS.index("hits")])
+    misses, missed_twice = (each / asked[0] for each in missed)
+    found = facts(program)
+    assert demand(found, "caches.second").visits == pytest.approx(misses, abs=0.02)
+    assert cpu(found) / 1e-3 == pytest.approx(missed_twice, abs=tolerance * misses)
+
+
+def test_another_key_is_not_known_to_be_missed() -> None:
+    inner = "{lookup: second, key: other, miss: [{compute: 1 ms}]}"
+    found = facts(
+        program_of(
+            f"[{{lookup: first, key: page, miss: [{inner}]}}]",
+            more="keys: {page: {zipf: {count: 2000, exponent: 0.9}}, other: {zipf: {count: 500, exponent: 0.8}}}\n"
+            "caches: {first: {entries: 100}, second: {entries: 60}}",
+        )
+    )
+    misses = 1.0 - che_hit_ratio(Zipf(2000, 0.9).probabilities(), 100)
+    assert cpu(found) == pytest.approx(misses * 1e-3 * (1.0 - che_hit_ratio(Zipf(500, 0.8).probabilities(), 60)))
 
 
 def test_entries_expire_where_the_rate_of_lookups_is_known() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simulator.program.stations import Eviction
+
 _Floats = NDArray[np.float64]
 
 
@@ -51,6 +53,52 @@ def lfu_hit_ratio(probabilities: ArrayLike, capacity: int) -> float:
     return min(float(np.partition(popularity, kept)[kept:].sum()), 1.0) if kept < popularity.size else 0.0
 
 
+def lru_behind_lru_hit_ratio(probabilities: ArrayLike, first: int, capacity: int) -> float:
+    """Return the fraction of requests that hit an LRU cache asked only for what an LRU cache of `first` keys misses.
+
+    A key comes back only after it has left the first cache, so it has to survive in the second one for longer than in
+    the first. An approximation, within 0.06 of simulations from a few tens of keys on. Raises `ValueError` for negative
+    popularities or capacities. Martina, Garetto and Leonardi, A unified approach to the performance analysis of
+    caching systems, INFOCOM (2014), section on tandems.
+    """
+    popularity = _normalised(probabilities)
+    _check_capacity(capacity)
+    in_first = _characteristic_time(popularity, first, _requested_within)
+    missed = popularity * np.exp(-popularity * in_first)
+    come = missed[missed > 0.0]
+    if not come.size or capacity >= come.size:
+        return 1.0
+    if capacity == 0:
+        return 0.0
+    in_second = _solve_increasing(lambda guess: float(_requested_within(come * guess).sum()), capacity)
+    return float(come @ _requested_within(come * max(in_second - in_first, 0.0)) / come.sum())
+
+
+def missed(probabilities: ArrayLike, capacity: int, eviction: Eviction) -> _Floats:
+    """Return the probability that a request for a key misses a cache of `capacity` keys, shape (keys,).
+
+    Raises as the hit ratios do, by whose approximations it is.
+    """
+    popularity = _normalised(probabilities)
+    _check_capacity(capacity)
+    if eviction is Eviction.LFU:
+        kept = np.argsort(popularity, kind="stable")[max(popularity.size - capacity, 0) :]
+        misses = np.ones_like(popularity)
+        misses[kept] = 0.0
+        return misses
+    occupancy = _requested_within if eviction is Eviction.LRU else _present_until
+    time = _characteristic_time(popularity, capacity, occupancy)
+    return np.zeros_like(popularity) if time == np.inf else 1.0 - occupancy(popularity * time)
+
+
+def _characteristic_time(popularity: _Floats, capacity: int, occupancy: Callable[[_Floats], _Floats]) -> float:
+    """Return the time, in requests, that a key survives; infinite where all have room."""
+    requested = popularity[popularity > 0]
+    if capacity >= requested.size:
+        return np.inf
+    return _solve_increasing(lambda guess: float(occupancy(requested * guess).sum()), capacity) if capacity else 0.0
+
+
 def ttl_hit_ratio(probabilities: ArrayLike, request_rate: float, ttl: float) -> float:
     """Return the fraction of requests that hit when keys expire `ttl` seconds after insertion.
 
@@ -70,13 +118,8 @@ def _characteristic_time_hit_ratio(
     """Return the hit ratio when keys survive for the time that fills the cache on average."""
     popularity = _normalised(probabilities)
     _check_capacity(capacity)
-    requested = popularity[popularity > 0]
-    if capacity == 0:
-        return 0.0
-    if capacity >= requested.size:
-        return 1.0
-    time = _solve_increasing(lambda guess: float(occupancy(requested * guess).sum()), capacity)
-    return float(requested @ occupancy(requested * time))
+    time = _characteristic_time(popularity, capacity, occupancy)
+    return 1.0 if time == np.inf else float(popularity @ occupancy(popularity * time))
 
 
 def _solve_increasing(function: Callable[[float], float], target: int) -> float:

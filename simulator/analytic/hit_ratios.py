@@ -11,8 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.analytic.caches import che_hit_ratio, fifo_hit_ratio, lfu_hit_ratio, ttl_hit_ratio
-from simulator.analytic.keys import Keys, Sharded, keys_of, popularity_of, shards_of, shares_of
+from simulator.analytic.caches import (
+    che_hit_ratio,
+    fifo_hit_ratio,
+    lfu_hit_ratio,
+    lru_behind_lru_hit_ratio,
+    ttl_hit_ratio,
+)
+from simulator.analytic.keys import Keys, Missed, Sharded, keys_of, popularity_of, shards_of, shares_of
 from simulator.analytic.reading import (
     CodePath,
     Reading,
@@ -30,6 +36,7 @@ from simulator.program.stations import (
 
 Floats = NDArray[np.float64]
 
+_LRU = Eviction.LRU
 _HIT_RATIO: dict[Eviction, Callable[[Floats, int], float]] = {
     Eviction.LRU: che_hit_ratio,
     Eviction.FIFO: fifo_hit_ratio,
@@ -73,12 +80,35 @@ def stores(program: Program) -> dict[int, StoreFacts]:
 
 
 def _lookups(program: Program) -> dict[int, Keys]:
-    """The keys of lookups that count, by instruction."""
-    return {
-        pc: asked
-        for pc, asked in keys_of(program).items()
-        if isinstance(instruction := program.instructions[pc], ops.Lookup) and instruction.counted
-    }
+    """The keys of lookups that count, by instruction; of one that others lead to, those that these miss."""
+    drawn, sharding = keys_of(program), shards_of(program)
+    found: dict[int, Keys] = {}
+    for pc, asked in drawn.items():
+        instruction = program.instructions[pc]
+        if isinstance(instruction, ops.Lookup) and instruction.counted:
+            behind = [before for before in found if _leads_to(program, before, pc)]
+            found[pc] = _missed_by(program, behind[-1], found[behind[-1]], behind[-1] in sharding) if behind else asked
+    return found
+
+
+def _leads_to(program: Program, lookup: int, later: int) -> bool:
+    """Whether a later lookup is for the same key and comes only where this one misses."""
+    instructions: Any = program.instructions
+    first, second = instructions[lookup], instructions[later]
+    end = instructions[first.miss - 1]
+    inside = isinstance(end, ops.Jump) and first.miss <= later < end.target
+    between = instructions[lookup + 1 : later]
+    written = any(getattr(each, "register", None) == first.key_register for each in between)
+    return inside and first.key_register == second.key_register and not written
+
+
+def _missed_by(program: Program, lookup: int, keys: Keys, sharded: bool) -> Keys:
+    """The keys that a lookup does not find; times to live are left out."""
+    caches = [_store(program, number) for number in _stores_of(program, lookup)]
+    if any(cache.multiset for cache in caches):
+        return keys
+    capacity = sum(cache.capacity for cache in caches) if sharded else caches[0].capacity
+    return Missed(keys, capacity, caches[0].eviction, sharded or len(caches) == 1)
 
 
 def settled_reading(program: Program) -> Reading:
@@ -186,6 +216,10 @@ def _mix(requests: list[_Request]) -> tuple[tuple[Keys, float], ...]:
 
 @lru_cache(maxsize=256)
 def _policy_hit_ratio(mix: tuple[tuple[Keys, float], ...], capacity: int, eviction: Eviction) -> float:
+    if len(mix) == 1 and isinstance(keys := mix[0][0], Missed) and keys.alone and eviction is keys.eviction is _LRU:
+        return lru_behind_lru_hit_ratio(popularity_of(keys.keys), keys.capacity, capacity)
+    if not _popularity(mix).any():
+        return 1.0
     return _HIT_RATIO[eviction](_popularity(mix), capacity)
 
 

@@ -8,11 +8,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.analytic.caches import missed
 from simulator.distributions import Constant, Discrete, Distribution, Zipf
 from simulator.hashing import buckets_of
 from simulator.program import instructions as ops
 from simulator.program.instructions import NO_REGISTER
 from simulator.program.program import Program
+from simulator.program.stations import Eviction
 from simulator.traces.prefixes import PrefixNumbers
 
 Floats = NDArray[np.float64]
@@ -49,7 +51,17 @@ class Sharded:
     index: int
 
 
-Keys = Distribution | Hashed | Grouped | Sharded
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """Those of the keys that a cache of so many did not have; `alone` where all of them came to one and the same."""
+
+    keys: Keys
+    capacity: int
+    eviction: Eviction
+    alone: bool
+
+
+Keys = Distribution | Hashed | Grouped | Sharded | Missed
 
 
 WITH_PROBABILITIES = (Zipf, Discrete, PrefixNumbers, Constant)
@@ -78,6 +90,10 @@ def _made_of(keys: Keys) -> tuple[Floats, NDArray[np.int64] | None, NDArray[np.b
         if shards is None or _drawn_from(keys.keys) != _drawn_from(keys.shards):
             return drawn * shares_of(keys.shards, keys.index + 1)[keys.index], numbers, None
         return drawn, numbers, shards == keys.index
+    if isinstance(keys, Missed):
+        drawn, numbers, kept = _made_of(keys.keys)
+        misses = missed(popularity_of(keys.keys), keys.capacity, keys.eviction)
+        return drawn * (misses if numbers is None else misses[numbers]), numbers, kept
     if isinstance(keys, (Hashed, Grouped)):
         drawn, numbers, _ = _made_of(keys.keys)
         most = len(drawn) if numbers is None else int(numbers.max()) + 1
@@ -89,7 +105,7 @@ def _made_of(keys: Keys) -> tuple[Floats, NDArray[np.int64] | None, NDArray[np.b
 
 
 def _drawn_from(keys: Keys) -> Distribution:
-    while isinstance(keys, (Hashed, Grouped, Sharded)):
+    while isinstance(keys, (Hashed, Grouped, Sharded, Missed)):
         keys = keys.keys
     return keys
 
