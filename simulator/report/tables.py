@@ -245,7 +245,9 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
     elif found.limit is not None:
         yield "", f"{found.utilization.show('fraction')} of what it lets through is taken"
     else:
-        yield "", f"busy {found.utilization.show('fraction')}"
+        instances = results.resources[found.resource].instances
+        which = f", the busiest of {instances}" if instances > 1 else ""
+        yield "", f"busy {found.utilization.show('fraction')}{which}"
     if factor is not None and math.isfinite(factor):
         yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load"
 
