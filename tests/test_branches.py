@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from simulator.analytic.branches import POINTS, Outcomes, at_least, fork_time
+from simulator.analytic.branches import Outcomes, fork_time
 from simulator.analytic.demands import WorkloadFacts, facts
+from simulator.analytic.order_statistics import at_least
+from simulator.analytic.weighted_times import NEVER, always
 from simulator.engines.simpy import simulate
 from simulator.model.files import loads
 from simulator.model.lowering import lower
@@ -125,7 +127,7 @@ def test_at_least_so_many_of_unequal_events() -> None:
 
 
 def test_a_fork_ends_where_too_many_have_failed() -> None:
-    fails, works = (Outcomes(np.full(POINTS, time), np.full(POINTS, ok)) for time, ok in ((1.0, False), (3.0, True)))
+    fails, works = Outcomes(NEVER, always(1.0)), Outcomes(always(3.0), NEVER)
     found = fork_time([fails, works, works], need=3)
     assert (found.mean, found.succeeded[-1], found.failed[-1]) == (1.0, 0.0, 1.0)
     assert fork_time([fails, works, works], need=2).mean == 3.0
