@@ -73,15 +73,21 @@ def fork_time(branches: Sequence[Outcomes], need: int) -> ForkTime:
     """When `need` of independent branches have succeeded, or too many have failed for that."""
     different = list(dict.fromkeys(branches))
     times = np.unique(np.concatenate([part.times for each in different for part in (each.succeeded, each.failed)]))
-    if times.size > MOST_GRID_POINTS:
-        times = np.unique(np.append(times[:: math.ceil(times.size / MOST_GRID_POINTS)], times[-1]))
-    succeeded = {each: each.succeeded.until(times) for each in different}
-    failed = {each: each.failed.until(times) for each in different}
+    ends, means = _grouped(times) if times.size > MOST_GRID_POINTS else (times, times)
+    succeeded = {each: each.succeeded.until(ends) for each in different}
+    failed = {each: each.failed.until(ends) for each in different}
     return ForkTime(
-        times,
+        means,
         at_least(need, [succeeded[branch] for branch in branches]),
         at_least(len(branches) - need + 1, [failed[branch] for branch in branches]),
     )
+
+
+def _grouped(times: Floats) -> tuple[Floats, Floats]:
+    """The last and the mean of each of at most MOST_GRID_POINTS groups of ascending times."""
+    starts = np.arange(0, times.size, math.ceil(times.size / MOST_GRID_POINTS))
+    sizes = np.diff(starts, append=times.size)
+    return times[starts + sizes - 1], np.add.reduceat(times, starts) / sizes
 
 
 class Branches:
