@@ -215,6 +215,11 @@ def test_a_loop_ends_at_the_first_turn_that_fails() -> None:
     assert found.zero_load_response == pytest.approx(0.1 / 0.3, rel=3e-3)
 
 
+def test_so_many_turns_that_none_finishes() -> None:
+    loop = "[{repeat: 1e6, steps: [{external: bank}]}]"
+    assert shop(alike(loop, 2, 1)).zero_load_response == pytest.approx(0.1 / 0.3 * 1.5, rel=3e-3)
+
+
 def test_very_many_different_branches_are_nearly_as_exact() -> None:
     generator = np.random.default_rng(0)
     probabilities = [np.full(1000, chance) for chance in generator.uniform(0.2, 0.6, 500)]

@@ -55,6 +55,8 @@ class Turns:
         """The time of so many turns if all succeed, mixed with these weights."""
         weights = weights * self._success**counts
         some = [(self._sum(int(counts[n])), weights[n]) for n in np.flatnonzero(weights > 0.0)]
+        if not some:
+            return NEVER
         if len(some) == 1:
             return WeightedTimes(some[0][0].times, some[0][0].weights * some[0][1])
         times = np.concatenate([each.times for each, _ in some])
