@@ -87,6 +87,13 @@ def test_a_hedge_that_comes_half_the_time_asks_for_half() -> None:
     assert demand.demand == pytest.approx(0.0045, rel=2e-3)
 
 
+@pytest.mark.parametrize(("draws", "delay"), [(10, 100), (10, 120), (40, 420)])
+def test_a_hedge_of_several_draws_in_a_row_comes_by_their_sum(draws: int, delay: int) -> None:
+    several = "[" + ", ".join(["{delay: {exponential: 10 ms}}"] * draws) + "]"
+    (demand,) = shop(f"[{{need: 1, parallel: [{several}, [{{delay: {delay} ms}}, {{compute: 9 ms}}]]}}]").demands
+    assert demand.demand / 0.009 == pytest.approx(gammaincc(draws, delay / 10), abs=3e-3)
+
+
 def test_hedges_that_never_come_ask_for_nothing() -> None:
     (demand,) = shop("[{need: 1, parallel: [[{compute: 4 ms}], [{delay: 10 ms}, {compute: 9 ms}]]}]").demands
     assert demand.demand == pytest.approx(0.004)

@@ -46,8 +46,11 @@ FINE = Resolution(1024, 0.1)
 MEDIUM = Resolution(256, 0.1)
 COARSE = Resolution(64, 0.25)
 
-BITS_DROPPED = 46
-"""Of the 52 bits of a float's fraction: sums less than 1/64 apart, relative to the least, become one value."""
+BITS_DROPPED = 44
+"""Of the 52 bits of a float's fraction: sums less than 1/256 apart, relative to the least, become one value."""
+
+LEAST_LATER = 2.0**-60
+"""Relative to the latest: sums that are less later than the least become one value too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +118,7 @@ def plus(first: WeightedTimes, second: WeightedTimes) -> WeightedTimes:
 
 def gathered(least: float, later: Floats, weights: Floats) -> WeightedTimes:
     """Very many times (s), given by how much later than the least they are, with their weights > 0."""
-    bins = later.view(np.int64) >> BITS_DROPPED
+    bins = np.maximum(later, later.max() * LEAST_LATER).view(np.int64) >> BITS_DROPPED
     bins -= bins.min()
     sums: Floats = np.bincount(bins, weights).astype(np.float64)
     kept = sums > 0.0
