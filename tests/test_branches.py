@@ -1,18 +1,26 @@
 """Times of forks against theory, and races against what is simulated."""
 
 import math
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy.special import gammaincc, ndtr
 
-from simulator.analytic.branches import POINTS, Outcomes, at_least, fork_time
+from simulator.analytic.branches import Outcomes, fork_time
 from simulator.analytic.demands import WorkloadFacts, facts
+from simulator.analytic.order_statistics import at_least
+from simulator.analytic.weighted_times import NEVER, always
 from simulator.engines.simpy import simulate
 from simulator.model.files import loads
 from simulator.model.lowering import lower
 from simulator.program.program import Program
 from simulator.records import COMPLETED
 from simulator.study.run import Settings, run
+
+Floats = NDArray[np.float64]
 
 EXPONENTIAL = "[{delay: {exponential: 100 ms}}]"
 RACING = "[{delay: {gamma: {mean: 80 ms, cv: 2}}}, {delay: {exponential: 20 ms}}]"
@@ -79,6 +87,13 @@ def test_a_hedge_that_comes_half_the_time_asks_for_half() -> None:
     assert demand.demand == pytest.approx(0.0045, rel=2e-3)
 
 
+@pytest.mark.parametrize(("draws", "delay"), [(10, 100), (10, 120), (40, 420)])
+def test_a_hedge_of_several_draws_in_a_row_comes_by_their_sum(draws: int, delay: int) -> None:
+    several = "[" + ", ".join(["{delay: {exponential: 10 ms}}"] * draws) + "]"
+    (demand,) = shop(f"[{{need: 1, parallel: [{several}, [{{delay: {delay} ms}}, {{compute: 9 ms}}]]}}]").demands
+    assert demand.demand / 0.009 == pytest.approx(gammaincc(draws, delay / 10), abs=3e-3)
+
+
 def test_hedges_that_never_come_ask_for_nothing() -> None:
     (demand,) = shop("[{need: 1, parallel: [[{compute: 4 ms}], [{delay: 10 ms}, {compute: 9 ms}]]}]").demands
     assert demand.demand == pytest.approx(0.004)
@@ -116,6 +131,125 @@ def test_a_race_is_not_called_too_fast() -> None:
     assert not [warning for warning in results.warnings if "slow or rare paths" in warning]
 
 
+def alike(branch: str, count: int, need: int) -> str:
+    return f"[{{need: {need}, parallel: [{', '.join([branch] * count)}]}}]"
+
+
+def mean_of_maximum(count: int, tail: Callable[[Floats], Floats]) -> float:
+    """The integral of 1 - (1 - tail)^count, on a logarithmic scale; times from 1 ns to 1e6 s."""
+    times = np.exp(np.linspace(math.log(1e-9), math.log(1e6), 200_001))
+    survives = -np.expm1(count * np.log1p(-np.minimum(tail(times), 1.0 - 1e-16)))
+    return float(np.trapezoid(survives, times)) + 1e-9
+
+
+def pareto_tail(times: Floats) -> Floats:
+    low, high = 0.01, 1000.0
+    inside = np.clip(times, low, high)
+    return ((low / inside) ** 1.1 - (low / high) ** 1.1) / (1.0 - (low / high) ** 1.1)
+
+
+def lognormal_tail(times: Floats) -> Floats:
+    square = math.log(101.0)
+    return ndtr(-(np.log(times / 0.1) + 0.5 * square) / math.sqrt(square))
+
+
+TAILS = {
+    "bounded_pareto: {low: 10 ms, high: 1000 s, shape: 1.1}": pareto_tail,
+    "lognormal: {mean: 100 ms, cv: 10}": lognormal_tail,
+    "gamma: {mean: 100 ms, cv: 2}": lambda times: gammaincc(0.25, times / 0.4),
+    "erlang: {mean: 100 ms, stages: 3}": lambda times: gammaincc(3.0, times / (0.1 / 3)),
+}
+
+
+@pytest.mark.parametrize("count", [2, 20, 500])
+@pytest.mark.parametrize("draw", TAILS)
+def test_the_slowest_of_many_is_as_slow_as_the_tail_makes_it(draw: str, count: int) -> None:
+    found = shop(alike(f"[{{delay: {{{draw}}}}}]", count, count))
+    assert found.zero_load_response == pytest.approx(mean_of_maximum(count, TAILS[draw]), rel=2e-3)
+
+
+@pytest.mark.parametrize(("chance", "seconds"), [(3e-4, 100), (5e-4, 100), (1e-4, 1000), (1e-7, 1e6)])
+def test_a_rare_path_counts_by_its_probability(chance: float, seconds: float) -> None:
+    ways = f"{{probability: {chance}, steps: [{{delay: {seconds} s}}]}}, {{probability: {1 - chance}, steps: []}}"
+    found = shop(f"[{{parallel: [[{{choose: [{ways}]}}], [{{delay: 100 ms}}]]}}]")
+    assert found.zero_load_response == pytest.approx(0.1 + chance * (seconds - 0.1), rel=1e-6)
+
+
+@pytest.mark.parametrize("need", [1, 2, 1000, 2000])
+def test_order_statistics_of_thousands(need: int) -> None:
+    exact = 0.1 * sum(1 / (2000 - k) for k in range(need))
+    assert shop(alike(EXPONENTIAL, 2000, need)).zero_load_response == pytest.approx(exact, rel=3e-3)
+
+
+def test_races_of_races_stay_right() -> None:
+    branch = EXPONENTIAL
+    for _ in range(5):
+        branch = alike(branch, 3, 1)
+    assert shop(branch).zero_load_response == pytest.approx(0.1 / 3**5, rel=3e-3)
+
+
+@pytest.mark.parametrize("need", [1, 2])
+def test_ten_draws_in_a_row(need: int) -> None:
+    """The maximum and the minimum of two Erlang-10: together twice the mean."""
+    slowest = mean_of_maximum(2, lambda times: gammaincc(10.0, times / 0.1))
+    found = shop(alike("[" + ", ".join(["{delay: {exponential: 100 ms}}"] * 10) + "]", 2, need))
+    assert found.zero_load_response == pytest.approx(slowest if need == 2 else 2.0 - slowest, rel=5e-3)
+
+
+@pytest.mark.parametrize("mean", [8, 9, 20, 200])
+def test_loops_of_any_number_of_turns(mean: int) -> None:
+    """The number rounds to k >= 1 with q^(k - 1) (1 - q) exp(-1 / 2N), q = exp(-1 / N): so many turns are exponential.
+
+    None are turned with the rest.
+    """
+    any_turn = math.exp(-0.5 / mean)
+    each = 0.1 / -math.expm1(-1 / mean)
+    slowest = each * (2 * any_turn * (1 - any_turn) + any_turn**2 * 1.5)
+    loop = f"[{{repeat: {{exponential: {mean}}}, steps: {EXPONENTIAL}}}]"
+    assert shop(alike(loop, 2, 2)).zero_load_response == pytest.approx(slowest, rel=3e-3)
+
+
+def test_a_constant_number_of_very_many_turns_is_nearly_normal() -> None:
+    loop = f"[{{repeat: 1000, steps: {EXPONENTIAL}}}]"
+    spread = 0.1 * math.sqrt(1000) / math.sqrt(math.pi)
+    assert shop(alike(loop, 2, 2)).zero_load_response - 100.0 == pytest.approx(spread, rel=2e-2)
+
+
+def test_a_loop_ends_at_the_first_turn_that_fails() -> None:
+    """Of failures 30 % of the time: the k-th of 100 turns is taken with 0.7^(k - 1)."""
+    loop = "[{repeat: 100, steps: [{external: bank}]}]"
+    found = shop(f"[{{parallel: [{loop}, [{{delay: 1 us}}]]}}]")
+    assert found.zero_load_response == pytest.approx(0.1 / 0.3, rel=3e-3)
+
+
+def test_so_many_turns_that_none_finishes() -> None:
+    loop = "[{repeat: 1e6, steps: [{external: bank}]}]"
+    assert shop(alike(loop, 2, 1)).zero_load_response == pytest.approx(0.1 / 0.3 * 1.5, rel=3e-3)
+
+
+def test_very_many_different_branches_are_nearly_as_exact() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = [np.full(1000, chance) for chance in generator.uniform(0.2, 0.6, 500)]
+    exact = [at_least(need, [each[:1] for each in probabilities])[0] for need in (190, 200, 220)]
+    nearly = [at_least(need, probabilities)[0] for need in (190, 200, 220)]
+    assert nearly == pytest.approx(exact, abs=2e-4)
+
+
+def test_equal_events_are_those_of_a_binomial() -> None:
+    chances = np.array([0.0, 0.1, 0.5, 1.0])
+    for need in (1, 3, 40, 70, 100):
+        one_by_one = at_least(need, [chances.copy() for _ in range(100)])
+        assert at_least(need, [chances] * 100) == pytest.approx(one_by_one, abs=1e-12)
+
+
+def test_thousands_of_branches_take_no_time_to_check() -> None:
+    different = ", ".join(f"[{{delay: {{exponential: {100 + k / 100} ms}}}}]" for k in range(1000))
+    program = program_of(f"[{{need: 500, parallel: [{different}]}}]")
+    started = time.process_time()
+    facts(program)
+    assert time.process_time() - started < 5.0
+
+
 def test_at_least_so_many_of_unequal_events() -> None:
     chances = [0.9, 0.5, 0.2]
     each = [np.array([chance]) for chance in chances]
@@ -125,7 +259,7 @@ def test_at_least_so_many_of_unequal_events() -> None:
 
 
 def test_a_fork_ends_where_too_many_have_failed() -> None:
-    fails, works = (Outcomes(np.full(POINTS, time), np.full(POINTS, ok)) for time, ok in ((1.0, False), (3.0, True)))
+    fails, works = Outcomes(NEVER, always(1.0)), Outcomes(always(3.0), NEVER)
     found = fork_time([fails, works, works], need=3)
     assert (found.mean, found.succeeded[-1], found.failed[-1]) == (1.0, 0.0, 1.0)
     assert fork_time([fails, works, works], need=2).mean == 3.0

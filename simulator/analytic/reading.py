@@ -10,10 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.analytic.branches import Branches, at_least
+from simulator.analytic.branches import Branches
 from simulator.analytic.inference import time_alone
 from simulator.analytic.keys import popularity_of, shards_of, shares_of, ways_of
 from simulator.analytic.lengths import lengths_of
+from simulator.analytic.order_statistics import at_least
 from simulator.analytic.prefix_reuse import most_sequences_per_second
 from simulator.analytic.step import Step, Varying
 from simulator.distributions import Constant
@@ -303,7 +304,7 @@ class Reading:
         if len(instruction.targets) == 1:
             (target,) = instruction.targets
             return Step(self.time_left[target], ((pc + 1, succeeds),), ((target, 1.0),))
-        time = self._branches.fork(instruction, pc)
+        time = self._branches.fork(instruction)
         first = instruction.need == 1 and not instruction.detach
         made = [time.unanswered(self._late(target)) if first else 1.0 for target in instruction.targets]
         return Step(time.mean, ((pc + 1, succeeds),), tuple(zip(instruction.targets, made, strict=True)))
