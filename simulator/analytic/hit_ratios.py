@@ -96,10 +96,11 @@ def _leads_to(program: Program, lookup: int, later: int) -> bool:
     instructions: Any = program.instructions
     first, second = instructions[lookup], instructions[later]
     end = instructions[first.miss - 1]
-    inside = isinstance(end, ops.Jump) and first.miss <= later < end.target
+    if not (isinstance(end, ops.Jump) and first.miss <= later < end.target):
+        return False
     between = instructions[lookup + 1 : later]
     written = any(getattr(each, "register", None) == first.key_register for each in between)
-    return inside and first.key_register == second.key_register and not written
+    return first.key_register == second.key_register and not written
 
 
 def _missed_by(program: Program, lookup: int, keys: Keys, sharded: bool) -> Keys:
