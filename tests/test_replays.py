@@ -1,9 +1,12 @@
 """What is measured of a load that ends: the time from its first arrival to its last completion, and nothing else."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import simulator as sim
+from simulator.errors import UsageError
 
 REPLAY = """
 name: short
@@ -13,7 +16,7 @@ workloads: {shop: {replay: {times: [TIMES]}, operation: web.get}}
 """
 
 
-def replayed(*times: float, changes: tuple[str, ...] = (), **settings: float) -> sim.Results:
+def replayed(*times: float, changes: tuple[str, ...] = (), **settings: Any) -> sim.Results:
     text = REPLAY.replace("TIMES", ", ".join(f"{time} s" for time in times))
     return sim.run(sim.loads(text, list(changes)), sim.Settings(replications=2, **settings))
 
@@ -52,10 +55,44 @@ def test_requests_that_all_come_and_end_at_once_have_a_time() -> None:
     assert results.replayed_s > 0.0
 
 
-def test_a_warm_up_that_is_asked_for_is_left_out() -> None:
-    results = replayed(*np.arange(200.0), changes=("run.warm_up=100 s",), duration=1000.0)
-    assert results.warm_up_s >= 100.0
-    assert results.workloads["shop"].throughput_per_s.value == pytest.approx(1.0, rel=0.1)
+@pytest.mark.parametrize("settings", [{}, {"engine": "simpy"}, {"jobs": 2}, {"summaries_only": True}], ids=str)
+@pytest.mark.parametrize("duration", [20.0, 100.0, 10_000.0])
+def test_a_warm_up_that_is_asked_for_is_left_out(duration: float, settings: dict[str, Any]) -> None:
+    """Of twenty requests fifteen end in the last 14.5 s."""
+    results = replayed(*np.arange(20.0), changes=("run.warm_up=5 s",), duration=duration, **settings)
+    shop = results.workloads["shop"]
+    assert (results.warm_up_s, results.replayed_s) == (5.0, pytest.approx(14.5))
+    assert shop.throughput_per_s.value == pytest.approx(15 / 14.5)
+    assert results.resources["hosts.app.cpu"].utilization.value == pytest.approx(7.5 / 14.5)
+
+
+@pytest.mark.parametrize("warm_up", [19.5, 100.0])
+@pytest.mark.parametrize("duration", [50.0, 10_000.0])
+def test_a_warm_up_that_leaves_nothing_is_refused(duration: float, warm_up: float) -> None:
+    with pytest.raises(UsageError, match="leaves nothing to measure: the load is over"):
+        replayed(*np.arange(20.0), changes=(f"run.warm_up={warm_up} s",), duration=duration)
+
+
+@pytest.mark.parametrize("engine", ["simpy", "compiled"])
+@pytest.mark.parametrize("duration", [19.21, 20.0, 20_000.0])
+@pytest.mark.parametrize("start", [0.0, 1_000.0])
+def test_work_that_is_left_behind_dilutes_nothing(start: float, duration: float, engine: str) -> None:
+    """The first of two branches that share a core is done after 200 ms; the other goes on for 200 ms more."""
+    left = "[{parallel: [[{compute: 100 ms}], [{compute: 300 ms}]], need: 1, unfinished: continue}]"
+    change = f"services.web.operations.get={left}"
+    results = replayed(*(start + np.arange(20.0)), changes=(change,), duration=start + duration, engine=engine)
+    assert results.replayed_s == pytest.approx(19.2)
+    assert results.workloads["shop"].throughput_per_s.value == pytest.approx(20 / 19.2)
+    assert results.resources["hosts.app.cpu"].utilization.value == pytest.approx((19 * 0.4 + 0.2) / 19.2)
+
+
+def test_a_fault_beside_the_load_dilutes_nothing() -> None:
+    fault = "faults={f: {host: app, at: 5000 s, lasts: 1 s}}"
+    results = replayed(*np.arange(20.0), changes=(fault,), duration=10_000.0)
+    assert results.replayed_s == pytest.approx(19.5)
+    assert results.workloads["shop"].throughput_per_s.value == pytest.approx(20 / 19.5)
+    assert results.faults["f"].availability.value == 1.0
+    assert results.simulated_s == 20_000.0
 
 
 def test_loads_that_go_on_are_measured_to_the_end() -> None:
@@ -74,5 +111,5 @@ def test_the_rate_of_a_recording_is_that_between_its_requests() -> None:
 def test_work_that_goes_on_after_its_request_is_no_more_than_there_is_time_for() -> None:
     left = "[{parallel: [[{delay: 1 s}], [{compute: 30 s}]], need: 1, unfinished: continue}]"
     results = replayed(0, changes=(f"services.web.operations.get={left}",), duration=1000.0)
-    assert results.replayed_s == pytest.approx(5.0)  # the first sampling time after the request's end
+    assert results.replayed_s == pytest.approx(1.0)
     assert results.resources["hosts.app.cpu"].utilization.value == pytest.approx(1.0)

@@ -265,10 +265,14 @@ class Summary:
 
     def _warm_up(self) -> float:
         """Mean time (s) left out at the start of a replication, other than the wait for a recording's first request."""
-        if self.system.load_ends and self.system.run.warm_up in ("auto", "none"):
-            return 0.0
+        if self.system.load_ends:
+            wanted = self.system.run.warm_up
+            return wanted if isinstance(wanted, float) and self._first_arrival() < wanted else 0.0
         starts = [section.start for section in self.sections]
         return min(starts) if len(self.replications) == 1 else float(np.mean(starts))
+
+    def _first_arrival(self) -> float:
+        return min(each.first_arrival for each in self.replications)
 
     def _replayed(self) -> float | None:
         """Mean time (s) that is measured of a replication whose load ends."""
