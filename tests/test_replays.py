@@ -29,7 +29,8 @@ def test_idle_time_before_and_after_a_replay_is_not_measured(start: float, durat
     shop = results.workloads["shop"]
     assert results.replayed_s == pytest.approx(19.5)
     assert (results.requests, results.warm_up_s) == (40, 0.0)
-    assert shop.offered_per_s.value == shop.throughput_per_s.value == pytest.approx(20 / 19.5)
+    assert shop.offered_per_s.value == pytest.approx(1.0)
+    assert shop.throughput_per_s.value == pytest.approx(20 / 19.5)
     assert results.resources["hosts.app.cpu"].utilization.value == pytest.approx(10 / 19.5)
     assert shop.in_flight_mean.value == pytest.approx(10 / 19.5)
     assert results.bottleneck is not None
@@ -47,6 +48,7 @@ def test_a_run_that_is_too_short_measures_until_its_end_and_says_so() -> None:
     assert results.replayed_s == pytest.approx(10.25)
     assert results.workloads["shop"].throughput_per_s.value == pytest.approx(10 / 10.25)
     assert "not ended" in " ".join(results.warnings)
+    assert results.replay_cut_off
 
 
 def test_requests_that_all_come_and_end_at_once_have_a_time() -> None:
@@ -106,6 +108,41 @@ def test_the_rate_of_a_recording_is_that_between_its_requests() -> None:
     facts = sim.facts(sim.lower(sim.loads(text)))
     assert facts.workloads[0].offered_per_s == pytest.approx(1.0)
     assert facts.saturation_factor == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("speed", [1, 2])
+@pytest.mark.parametrize("start", [0.0, 0.1])
+def test_what_is_offered_is_the_rate_of_the_recording_however_slowly_it_is_served(start: float, speed: int) -> None:
+    slow = ("services.web.operations.get=[{compute: 5 s}]", f"workloads.shop.replay.speed={speed}")
+    results = replayed(*(start + np.arange(20.0)), changes=slow, duration=1000.0)
+    shop = results.workloads["shop"]
+    assert shop.offered_per_s.value == pytest.approx(speed)
+    assert shop.throughput_per_s.value == pytest.approx(0.2)
+    assert results.bottleneck is not None
+    assert results.bottleneck.saturation_factor == pytest.approx(0.2 / speed)
+    assert not results.replay_cut_off
+
+
+def test_what_is_offered_after_a_warm_up_is_the_rate_from_then_on() -> None:
+    results = replayed(0, 1, 2, 10, 14, 18, changes=("run.warm_up=5 s",), duration=1000.0)
+    assert results.workloads["shop"].offered_per_s.value == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("times", [(5,), (0,), (5, 5, 5)])
+def test_requests_that_come_at_once_have_no_rate(times: tuple[float, ...]) -> None:
+    facts = sim.facts(sim.lower(sim.loads(REPLAY.replace("TIMES", ", ".join(f"{time} s" for time in times)))))
+    results = replayed(*times)
+    offered = results.workloads["shop"].offered_per_s
+    assert np.isnan([facts.workloads[0].offered_per_s, offered.value]).all()
+    assert facts.saturation_factor == np.inf
+    assert results.bottleneck is not None
+    assert results.bottleneck.saturation_factor is None
+    assert results.workloads["shop"].throughput_per_s.value == pytest.approx(2.0)
+
+
+def test_a_request_without_a_rate_leaves_the_saturation_by_others() -> None:
+    more = ["workloads.more={rate: 1/s, operation: web.get}"]
+    assert sim.facts(sim.lower(sim.loads(REPLAY.replace("TIMES", "5 s"), more))).saturation_factor == pytest.approx(2.0)
 
 
 def test_work_that_goes_on_after_its_request_is_no_more_than_there_is_time_for() -> None:

@@ -97,7 +97,7 @@ def _simulated(task: Task) -> tuple[Replication, Records | None]:
         begin=begin,
     )
     if reduction is None:
-        reduced = reduce(records, task.program, task.limits, begin=begin)
+        reduced = reduce(records, task.program, task.limits, False, begin)
     else:
         reduced = reduction.replication(records)
     return reduced, records if task.keep else None

@@ -145,6 +145,8 @@ class Memory:
         if isinstance(spec.source, Users | Messages) or self.sizes.rows < FEW_ROWS:
             return self.sizes.rows
         expected = spec.source.mean_rate * duration
+        if math.isnan(expected):
+            return self.sizes.rows
         return int(min(expected + 6.0 * math.sqrt(expected) + self.sizes.rows, MOST_EXPECTED))
 
     def _set(self, name: str, array: Array) -> None:
