@@ -174,9 +174,20 @@ def _digest_of(table: RequestTable) -> bytes:
     return digest.digest()
 
 
-def sampling_times(duration: float, windows: int = WINDOWS) -> Floats:
+def sampling_steps(duration: float, windows: int = WINDOWS, begin: float = 0.0) -> tuple[float, float]:
+    """The time of the first sample after that at 0, and the step from each to the next (s).
+
+    Steps are equal from 0 on or, where `begin` is later, from there: then that is the first sample's time.
+    """
+    if begin > 0.0:
+        return begin, (duration - begin) / (windows - 1)
+    return duration / windows, duration / windows
+
+
+def sampling_times(duration: float, windows: int = WINDOWS, begin: float = 0.0) -> Floats:
     """When every engine samples, shape (windows + 1,), in seconds: step added to step, and at last the end."""
-    steps = np.full(windows, duration / windows)
-    steps[0] = 0.0
+    first, step = sampling_steps(duration, windows, begin)
+    steps = np.full(windows, step)
+    steps[:2] = (0.0, first)[:windows]
     times: Floats = np.append(np.cumsum(steps), duration)
     return times

@@ -385,6 +385,9 @@ def test_the_rows_that_are_fitted_to_can_be_chosen(shop, tpsim):
 def test_rows_that_are_not_there_cannot_be_chosen(shop, tpsim):
     command = ("calibrate", "shop.yaml", "--fit", COMPUTE, "--where")
     assert "no row has rate 1/s or 2/s" in tpsim(*command, "rate=1/s,2/s")[2]
+    for verb in (command, ("validate", "shop.yaml", "--where")):
+        code, _, err = tpsim(*verb, "rate=20/s", "--where", "rate=2/s")
+        assert (code, err.strip()[-19:]) == (3, "no row has rate 2/s")
     assert "no column 'cpus' to choose by" in tpsim(*command, "cpus=4")[2]
     code, _, err = tpsim(*command, "rate")
     assert code == 2

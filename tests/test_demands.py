@@ -420,9 +420,10 @@ workloads:
     assert found.saturation_of("hosts.other.cpu") == pytest.approx(1 / (0.003 * audit))
 
 
-def test_arrivals_all_at_once_saturate_at_once() -> None:
+def test_arrivals_all_at_once_have_no_rate_to_saturate_at() -> None:
     found = facts(program_of("[{compute: 5 ms}]", workload="{replay: {times: [0 s, 0 s]}, operation: web.get}"))
-    assert (found.saturation_factor, found.saturation_throughput) == (0.0, 0.0)
+    assert (found.saturated_resource, found.saturation_factor) == (None, math.inf)
+    assert math.isnan(found.workloads[0].offered_per_s or 0.0)
 
 
 def handmade(*instructions: Any) -> Program:

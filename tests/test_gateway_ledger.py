@@ -262,6 +262,14 @@ def test_a_backend_without_weight_is_only_fallen_back_to(routing, engine):
         assert found["a"].asked.share.value + found["c"].asked.share.value == pytest.approx(1.0, abs=0.02)
 
 
+def test_only_the_ratio_of_weights_matters_however_large_they_are():
+    shares = []
+    for weight in ("1", "1.0e308"):
+        backends = f"backends: {{a: {{weight: {weight}}}, b: {{weight: {weight}}}}}"
+        shares.append([draw.distribution for draw in sim.lower(gateway(backends)).draws])
+    assert shares[0] == shares[1]
+
+
 def test_some_backend_has_a_weight():
     with pytest.raises(sim.InputError, match=r"llms.it.gateway: backends: got weight 0 of all of them, expected one"):
         gateway("backends: {a: {weight: 0}, b: {weight: 0%}}, fallback: [b]")

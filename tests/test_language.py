@@ -80,12 +80,14 @@ def test_a_steps_verb_comes_first_and_short_forms_are_told():
 
 def test_the_whole_has_all_sections():
     assert [field.name for field in section("model").fields] == list(System.model_fields)
+    assert section("model.hosts.cpu") == section("hosts.cpu")
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         ("hots", "no section 'hots'; did you mean 'hosts'?"),
+        ("model.hots", "no section 'hots'; did you mean 'hosts'?"),
         ("step", "no section 'step'; did you mean 'steps'?"),
         ("hosts.cpuu", "hosts has no field 'cpuu'; did you mean 'cpu'?"),
         ("hosts.cpu.cores", "hosts.cpu.cores has no fields, it takes a whole number >= 1"),

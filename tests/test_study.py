@@ -298,7 +298,7 @@ def test_rows_are_chosen(file, tmp_path):
     assert len(held_out.held_out) == 4
     with pytest.raises(InputError, match="no column 'colour' to choose by"):
         validate(file, tmp_path / "other.csv", (), {"colour": ["red"]}, settings)
-    with pytest.raises(InputError, match="no row is left"):
+    with pytest.raises(InputError, match="no row has label r1"):
         validate(file, tmp_path / "other.csv", (), {"label": ["r1"]}, settings)
 
 

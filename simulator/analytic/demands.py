@@ -93,11 +93,12 @@ class OperationFacts:
 class WorkloadFacts:
     """A workload's mean request over all its operations, and how many of them the system can do.
 
-    Open workloads offer `offered_per_s` and think for 0 s. Closed ones have `users` with a mean `think` time (s), a
-    `throughput_bound` (1/s) = min(saturation_throughput, N / (R0 + Z)) and a population `saturation_users` N* =
-    (R0 + Z) * saturation_throughput from which somebody must wait (Lazowska, Zahorjan, Graham and Sevcik,
-    Quantitative System Performance, section 5.2); what is the other kind's is None. `saturation_throughput` (1/s)
-    is that of this workload alone and `saturated_resource` what sets it; inf and None where nothing does.
+    Open workloads offer `offered_per_s`, NaN where all requests come at once, and think for 0 s. Closed ones have
+    `users` with a mean `think` time (s), a `throughput_bound` (1/s) = min(saturation_throughput, N / (R0 + Z)) and a
+    population `saturation_users` N* = (R0 + Z) * saturation_throughput from which somebody must wait (Lazowska,
+    Zahorjan, Graham and Sevcik, Quantitative System Performance, section 5.2); what is the other kind's is None.
+    `saturation_throughput` (1/s) is that of this workload alone and `saturated_resource` what sets it; inf and None
+    where nothing does.
     """
 
     workload: str
@@ -190,7 +191,7 @@ def facts(program: Program) -> Facts:
     loads = _offered_loads(program, reading)
     saturated, busiest = resources.most_loaded(loads)
     factor, under = reciprocal(busiest), resources.under(loads)
-    rates = math.fsum(rate for workload in program.foreground if (rate := offered_rate(workload)) is not None)
+    rates = math.fsum(_rate(workload) for workload in program.foreground)
     of_users = _loads_of_users(program, reading)
     busy_resource, busy = resources.most_loaded(loads + of_users) if of_users.any() else (None, 0.0)
     return Facts(
@@ -227,12 +228,18 @@ def _offered_loads(program: Program, reading: Reading) -> Floats:
     """Work units a second that the open workloads ask of each station."""
     loads = np.zeros(len(program.stations))
     for workload, paths in zip(program.foreground, reading.workloads, strict=True):
-        rate = offered_rate(workload)
-        if rate is not None:
+        rate = _rate(workload)
+        if rate > 0.0:
             demand = _mixed(workload, [path.demand for path in paths])
-            # A replay of arrivals that all come at time 0 has an infinite rate.
+            # A replay that repeats arrivals which all come at time 0 has an infinite rate.
             loads += np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
     return loads
+
+
+def _rate(workload: Workload) -> float:
+    """Mean arrivals a second; 0 where the workload is closed, or all requests come at once and so have no rate."""
+    rate = offered_rate(workload)
+    return 0.0 if rate is None or math.isnan(rate) else rate
 
 
 def _loads_of_users(program: Program, reading: Reading) -> Floats:

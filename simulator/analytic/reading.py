@@ -373,7 +373,7 @@ def operation_shares(workload: Workload) -> list[float]:
 
 
 def offered_rate(workload: Workload) -> float | None:
-    """Mean arrivals a second; None where the workload is closed."""
+    """Mean arrivals a second, NaN where all come at once; None where the workload is closed."""
     return None if isinstance(workload.source, Users | Messages) else float(workload.source.mean_rate)
 
 

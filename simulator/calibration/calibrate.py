@@ -15,11 +15,13 @@ from simulator.calibration.validate import (
     Comparison,
     Row,
     Validation,
+    check_values,
     measurements_of,
     read_table,
     rows_with,
     table_path,
     validate,
+    values_text,
 )
 from simulator.errors import InputError, Problem
 from simulator.model.files import load
@@ -116,6 +118,7 @@ def calibrate(
     chosen = parameters_of(path, parameters, overrides)
     _check_free(chosen, measurements)
     every = read_table(source, measurements)
+    check_values(every, source, where or {})
     chosen_by = where or measurements.fitted
     rows = _rows_to_fit(every, source, chosen_by)
     numbers = len(rows) * len(measurements.compare)
@@ -159,16 +162,6 @@ def _rows_to_fit(rows: Sequence[Row], source: Path, chosen_by: Mapping[str, Sequ
         message = f"no row has {values_text(chosen_by)}" if rows else "no rows, expected some to fit to"
         raise InputError([Problem(str(source), 0, 0, "", message)])
     return chosen
-
-
-def values_text(chosen_by: Mapping[str, Sequence[str]]) -> str:
-    """Such as `cpus 1, 2 or 4 and protocol http`."""
-    return " and ".join(f"{column} {_one_of(values)}" for column, values in chosen_by.items())
-
-
-def _one_of(values: Sequence[str]) -> str:
-    *others, last = values
-    return f"{', '.join(others)} or {last}" if others else last
 
 
 class _Counter:

@@ -98,6 +98,7 @@ def validate(
     measurements = measurements_of(system, path)
     source = table_path(path, measurements, table)
     every, problems = _rows(source, measurements)
+    check_values(every, source, where or {})
     rows = rows_with(every, source, where or {})
     rows = [row for row in rows if not (held_out and measurements.was_fitted(dict(row.cells)))]
     if not rows and not problems:
@@ -229,6 +230,28 @@ def _row_problems(
 def rows_with(rows: Sequence[Row], source: Path, where: Mapping[str, Sequence[str]]) -> list[Row]:
     """The rows that have one of the values in every column; raises InputError for a column that is not there."""
     return [row for row in rows if _passes(row, source, where)]
+
+
+def check_values(rows: Sequence[Row], source: Path, where: Mapping[str, Sequence[str]]) -> None:
+    """Raise InputError for values that no row has in their column, where that is there."""
+    problems = []
+    for column, values in where.items():
+        known = {row.cells.get(column) for row in rows}
+        missing = [] if None in known or not rows else [value for value in values if value not in known]
+        if missing:
+            problems.append(Problem(str(source), 0, 0, "", f"no row has {values_text({column: missing})}"))
+    if problems:
+        raise InputError(problems)
+
+
+def values_text(chosen_by: Mapping[str, Sequence[str]]) -> str:
+    """Such as `cpus 1, 2 or 4 and protocol http`."""
+    return " and ".join(f"{column} {_one_of(values)}" for column, values in chosen_by.items())
+
+
+def _one_of(values: Sequence[str]) -> str:
+    *others, last = values
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _passes(row: Row, source: Path, where: Mapping[str, Sequence[str]]) -> bool:

@@ -23,10 +23,12 @@ def simulate(
     windows: int = WINDOWS,
     processes: Mapping[str, Callable[[Any], Any]] | None = None,
     consume: Consume | None = None,
+    begin: float = 0.0,
 ) -> Records:
     """Simulate a Program for `duration` seconds and return its Records, the same on every engine.
 
-    `windows` is the number of equal steps at which stations are sampled; `processes` are a user's own SimPy
+    `windows` is the number of steps at which stations are sampled, equal ones but for the first where that is to go to
+    `begin` (s); `processes` are a user's own SimPy
     stations by name. The engine `auto` is the compiled one where it can run the Program. Where there is
     something to `consume` requests, they go there while the simulation runs and not into the Records, so that memory
     does not grow with their number. Raises UsageError for an engine that does not exist or cannot run the Program.
@@ -39,11 +41,11 @@ def simulate(
     if engine == "simpy":
         from simulator.engines import simpy
 
-        records = simpy.simulate(program, duration, seed, replication, windows, processes, outlet)
+        records = simpy.simulate(program, duration, seed, replication, windows, processes, outlet, begin)
         return _complete(records, outlet)
     from simulator.engines import compiled
 
-    records = compiled.simulate(program, duration, seed, replication, windows, consume=outlet)
+    records = compiled.simulate(program, duration, seed, replication, windows, consume=outlet, begin=begin)
     return _complete(records, outlet)
 
 

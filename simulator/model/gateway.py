@@ -18,6 +18,7 @@ name it in `fallback`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -356,6 +357,8 @@ class GatewayEndpoint:
             return lambda: self._ask(site, prompt, names[0])
         if self.gateway.routing == "weighted":
             weights = [self.gateway.backends[name].weight for name in names]
+            if math.isinf(sum(weights)):
+                weights = [weight / max(weights) for weight in weights]
             total = sum(weights)
 
             def by_weight() -> None:

@@ -54,10 +54,11 @@ class Section:
 def section(path: str) -> Section:
     """The section of that path, names of hosts and the like left out; `model` is the whole, `steps` has all steps.
 
-    Raises UsageError where there is no such section.
+    A path may begin at the whole, as in `model.hosts`. Raises UsageError where there is no such section.
     """
     if path == WHOLE:
         return _section(path, [System])
+    path = path.removeprefix(f"{WHOLE}.")
     first, *names = path.split(".")
     if first == STEP_SECTION:
         known: list[type[Part]] = list(STEPS.values())

@@ -196,8 +196,7 @@ class System(StackOfResources):
     def load_ends(self) -> bool:
         """Whether all that is ever sent is recordings, each replayed once."""
         workloads = [workload.open_arrivals() for workload in self.workloads.values()]
-        replayed = all(isinstance(arrivals, Replay) and not arrivals.repeats for arrivals in workloads)
-        return replayed and not self.has_scheduled_events
+        return all(isinstance(arrivals, Replay) and not arrivals.repeats for arrivals in workloads)
 
     @property
     def has_scheduled_events(self) -> bool:

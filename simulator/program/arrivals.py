@@ -6,6 +6,8 @@ seen through the inverse of the cumulative rate (Çinlar, Introduction to Stocha
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -20,6 +22,8 @@ from simulator.traces.column import TraceTimes
 Floats = NDArray[np.float64]
 
 BLOCK = 1024
+ROUNDING = 1e-12
+"""Share of a time by which an engine, which sums up gaps, may be off it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +137,24 @@ class Replay:
 
     @property
     def mean_rate(self) -> float:
-        """Arrivals a second from the first to the last, or over the period of a recording that repeats.
+        """Arrivals a second from the first to the last, NaN of those that all come at once, which have no rate.
 
-        Between time 0 and the last arrival where all come at once; infinite where that is at time 0.
+        Of a recording that repeats it is that over its period, infinite where that is 0.
         """
-        count, between = len(self.times), (self.times[-1] - self.times[0]) / self.speed
-        if between > 0.0:
-            return count / self.period if self.repeats else (count - 1) / between
-        return count / self.end if self.end > 0.0 else float("inf")
+        if self.repeats:
+            return len(self.times) / self.period if self.period > 0.0 else math.inf
+        gaps, length = self.gaps_within(-math.inf, math.inf)
+        return gaps / length if gaps else math.nan
+
+    def gaps_within(self, start: float, stop: float) -> tuple[int, float]:
+        """How many gaps are between the arrivals from `start` to `stop` (s), the first time round, and their sum (s).
+
+        None where these arrivals all come at once.
+        """
+        first = bisect_left(self.times, start * self.speed * (1.0 - ROUNDING))
+        last = bisect_right(self.times, stop * self.speed * (1.0 + ROUNDING)) - 1
+        length = (self.times[last] - self.times[first]) / self.speed if last > first else 0.0
+        return (last - first, length) if length > 0.0 else (0, 0.0)
 
     @property
     def stationary(self) -> bool:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-from simulator.calibration.calibrate import Calibration, values_text
+from simulator.calibration.calibrate import Calibration
 from simulator.calibration.parameter import Parameter
-from simulator.calibration.validate import Comparison, mean_absolute_percentage_error
+from simulator.calibration.validate import Comparison, mean_absolute_percentage_error, values_text
 from simulator.report.layout import counted, heading, interval, lines_of, table_of, value
 from simulator.results.estimate import Estimate
 from simulator.results.results import to_json

@@ -118,6 +118,8 @@ def _decimals(value: float) -> int:
 
 
 def _between(low: float, high: float, decimals: int) -> str:
+    if math.isinf(low):
+        return "–"
     top = f"{high:,.{decimals}f}" if math.isfinite(high) else "?"
     return f"[{low:,.{decimals}f}, {top}]"
 

@@ -73,7 +73,7 @@ def what_was_run(results: Results) -> Iterable[tuple[str, str]]:
     if results.replayed_s is not None:
         yield (
             "measured",
-            f"{units.show(results.replayed_s, 'duration')} of each, {_from(results)} to the last completion",
+            f"{units.show(results.replayed_s, 'duration')} of each, {_from(results)} to {_until(results)}",
         )
     if results.replayed_s is None or results.warm_up_s > 0.0:
         yield "warm-up", f"{units.show(results.warm_up_s, 'duration')} of each left out"
@@ -84,6 +84,10 @@ def what_was_run(results: Results) -> Iterable[tuple[str, str]]:
 
 def _from(results: Results) -> str:
     return "after the warm-up" if results.warm_up_s > 0.0 else "from the first arrival"
+
+
+def _until(results: Results) -> str:
+    return "the end of the run" if results.replay_cut_off else "the last completion"
 
 
 def _about(name: str, workload: WorkloadResult, confidence: float, latency: str) -> Iterable[RenderableType]:

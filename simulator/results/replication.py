@@ -10,6 +10,7 @@ import numpy as np
 from simulator.model.objective import Limits
 from simulator.program.instructions import Fork, Publish
 from simulator.program.program import Program, Workload
+from simulator.program.stations import Bucket, Gauge
 from simulator.records import COMPLETED, IN_FLIGHT, Floats, Records, RequestTable, sampling_times
 from simulator.results.conservation import Tally, check_tallies
 from simulator.results.latencies import Counts, LatencySeries
@@ -45,7 +46,9 @@ class Replication:
     `transient` is the length (s) of the initial transient that MSER-5 sees in this replication, and
     `transient_found` tells whether it is sure to be over. `first_arrival` and `last_end` (s) are those of all requests
     and messages: 0 and the duration where there are none, the duration where one has not ended. `works_aside`
-    tells whether there is other work: faults, health checks, autoscaling, and what requests leave behind.
+    tells whether there is other work: faults, health checks, autoscaling, buckets that fill, and what requests leave
+    behind. `measured` is the same replication sampled over what is measured of it, where that is not all of it and its
+    own sampling times do not tell.
     """
 
     seed: int
@@ -64,6 +67,7 @@ class Replication:
     first_arrival: float
     last_end: float
     works_aside: bool
+    measured: Replication | None = None
 
 
 class Reduction:
@@ -71,16 +75,21 @@ class Reduction:
 
     With `sketched`, response times are counted in bins, so that memory does not grow with the number of requests;
     otherwise they are kept. The laws hold for every workload; those that are in the background are not summed up.
-    Requests that keep each of some `limits` are counted.
+    Requests that keep each of some `limits` are counted. `begin` (s) is that of the sampling times.
     """
 
     def __init__(
-        self, program: Program, duration: float, sketched: bool = False, limits: tuple[Limits, ...] = ()
+        self,
+        program: Program,
+        duration: float,
+        sketched: bool = False,
+        limits: tuple[Limits, ...] = (),
+        begin: float = 0.0,
     ) -> None:
         self.program = program
         self.duration = duration
         self.limits = limits
-        times, reasons = sampling_times(duration), len(program.reasons)
+        times, reasons = sampling_times(duration, begin=begin), len(program.reasons)
         reported = len(program.senders) + len(program.streams)
         self.tallies = [Tally(spec.name) for spec in program.workloads]
         self.sums = [_Sums(spec, times, reasons, sketched, limits) for spec in program.workloads[:reported]]
@@ -116,17 +125,24 @@ class Reduction:
 
 
 def _works_aside(program: Program) -> bool:
-    """Whether anything but requests and messages does work: the background, or what is detached."""
+    """Whether anything but requests and messages does work or passes time: the background, and what is detached."""
     detached = any(
         (isinstance(each, Fork) and each.detach) or (isinstance(each, Publish) and each.stream is None)
         for each in program.instructions
     )
-    return detached or any(each.background for each in program.workloads)
+    passing = any(isinstance(each, Bucket | Gauge) for each in program.stations)
+    return detached or passing or any(each.background for each in program.workloads)
 
 
-def reduce(records: Records, program: Program, limits: tuple[Limits, ...] = (), sketched: bool = False) -> Replication:
+def reduce(
+    records: Records,
+    program: Program,
+    limits: tuple[Limits, ...] = (),
+    sketched: bool = False,
+    begin: float = 0.0,
+) -> Replication:
     """Check and reduce the records of one replication that keep their requests; raises ConservationError."""
-    reduction = Reduction(program, records.duration, sketched, limits)
+    reduction = Reduction(program, records.duration, sketched, limits, begin)
     for index, table in enumerate(records.requests):
         for chunk in table.chunks():
             reduction.take(index, chunk)

@@ -70,7 +70,8 @@ class WorkloadResult:
     """One workload, or one stream of messages, whose latency is their age: the time from publishing to processed.
 
     Latencies (s) are those of completed requests; None where the backlog grows without end. `tokens` is None where no
-    request calls an LLM.
+    request calls an LLM. `offered_per_s` of a recording replayed once is its rate from its first arrival to its last,
+    NaN where all come at once.
     """
 
     offered_per_s: Estimate
@@ -252,7 +253,8 @@ class Results:
     """All that a simulation says; see the design of `tpsim run --json`.
 
     `replayed_s` is the mean time (s) that is measured of a replication whose load ends: from the first arrival, or the
-    end of the warm-up, to the last completion; None for other loads. A quantile is off by at most the share
+    end of the warm-up, to the last completion; None for other loads. `replay_cut_off` tells whether some of it ended
+    before all of its requests had. A quantile is off by at most the share
     `quantile_relative_error`, which its interval includes: 0 unless only summaries were kept.
     """
 
@@ -278,6 +280,7 @@ class Results:
     gateways: Mapping[str, GatewayResult] = field(default_factory=dict)
     faults: Mapping[str, FaultResult] = field(default_factory=dict)
     replayed_s: float | None = None
+    replay_cut_off: bool = False
     replicas: Mapping[str, Estimate] = field(default_factory=dict)
     """Mean number of replicas of each service that is scaled automatically."""
     warnings: tuple[str, ...] = ()

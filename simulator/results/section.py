@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -75,9 +75,7 @@ class Section:
     worked: Floats
 
 
-def sections_of(
-    replications: Sequence[Replication], warm_up: float | None, known: float = 0.0, load_ends: bool = False
-) -> list[Section]:
+def sections_of(replications: Sequence[Replication], warm_up: float | None, known: float = 0.0) -> list[Section]:
     """What is measured of each replication; of a single one, in batches.
 
     `warm_up` is the time to leave out (s), 0 for a load without a steady state, None to find it. A replication is
@@ -88,16 +86,10 @@ def sections_of(
     Behind a warm-up, measuring starts a little later and ends a little earlier still, by times that differ between
     replications: a system that runs in step with itself would otherwise be cut at the same points of its cycle by
     all of them, and their intervals would be narrow and wrong.
-
-    Of a load that ends, nothing is measured after the last request has ended, nor, without a warm-up, before the first
-    has come: the time when nothing is left to do belongs to nobody, and would dilute throughput and utilization.
     """
     sections: list[Section] = []
     for replication in replications:
-        last = _last_tick(replication) if load_ends else len(replication.times) - 1
-        if warm_up == 0.0 and load_ends:
-            sections.append(_while_there_was_load(replication, last))
-            continue
+        last = len(replication.times) - 1
         if warm_up == 0.0:
             first = 0
         else:
@@ -110,22 +102,6 @@ def sections_of(
         ticks = _ticks(first, last, batches=len(replications) == 1 and warm_up != 0.0)
         sections.extend(section(replication, start, stop) for start, stop in pairwise(ticks))
     return sections
-
-
-def _last_tick(replication: Replication) -> int:
-    """The first sampling time after the last end, or the end of the run."""
-    ticks = len(replication.times) - 1
-    return min(int(np.searchsorted(replication.times, replication.last_end, side="right")), ticks)
-
-
-def _while_there_was_load(replication: Replication, last: int) -> Section:
-    """From the first arrival to the last end, or to the sampling times around them where not only requests do work."""
-    before = int(np.searchsorted(replication.times, replication.first_arrival, side="left")) - 1
-    found = section(replication, min(max(before, 0), last - 1), last)
-    length = replication.last_end - replication.first_arrival
-    if replication.works_aside or length <= 0.0:
-        return found
-    return replace(found, start=replication.first_arrival, length=length)
 
 
 def _transient_of_the_others(replication: Replication, replications: Sequence[Replication]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from simulator.analytic.demands import Facts
 from simulator.model.system import System
+from simulator.program.arrivals import Replay
 from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
@@ -92,6 +93,7 @@ class Summary:
             simulated_s=sum(each.duration for each in self.replications),
             warm_up_s=self._warm_up(),
             replayed_s=self._replayed(),
+            replay_cut_off=self.system.load_ends and any(each.last_end >= each.duration for each in self.replications),
             requests=sum(each.requests for each in self.replications),
             digest=digest_of(self.replications),
             quantile_relative_error=self._quantile_relative_error(),
@@ -130,7 +132,7 @@ class Summary:
         ended = [float(one.completed + one.failed) for one in each]
         stable = not self._backlog_grows(index)
         return WorkloadResult(
-            offered_per_s=self._estimate(per_second(sections, lambda section: section.workloads[index].arrived)),
+            offered_per_s=self._estimate(self._offered(index)),
             throughput_per_s=self._estimate(throughput(sections, [index])),
             error_rate=self._estimate(error_rate(sections, [index])),
             errors={
@@ -150,6 +152,15 @@ class Summary:
             },
             tokens=tokens_result(sections, program, index, self.confidence, stable),
         )
+
+    def _offered(self, index: int) -> Statistic:
+        """Requests that come a second; of a recording replayed once its own rate, however long serving it takes."""
+        source = self.program.workloads[index].source
+        if self.system.load_ends and isinstance(source, Replay):
+            stretches = ((section.start, section.start + section.length) for section in self.sections)
+            gaps = [source.gaps_within(*stretch) for stretch in stretches]
+            return ratio([float(count) for count, _ in gaps], [length for _, length in gaps])
+        return per_second(self.sections, lambda section: section.workloads[index].arrived)
 
     def _operation(self, workload: int, operation: int, stable: bool) -> OperationResult:
         samples = latencies(self.sections, workload, operation)
@@ -265,10 +276,14 @@ class Summary:
 
     def _warm_up(self) -> float:
         """Mean time (s) left out at the start of a replication, other than the wait for a recording's first request."""
-        if self.system.load_ends and self.system.run.warm_up in ("auto", "none"):
-            return 0.0
+        if self.system.load_ends:
+            wanted = self.system.run.warm_up
+            return wanted if isinstance(wanted, float) and self._first_arrival() < wanted else 0.0
         starts = [section.start for section in self.sections]
         return min(starts) if len(self.replications) == 1 else float(np.mean(starts))
+
+    def _first_arrival(self) -> float:
+        return min(each.first_arrival for each in self.replications)
 
     def _replayed(self) -> float | None:
         """Mean time (s) that is measured of a replication whose load ends."""

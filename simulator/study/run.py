@@ -15,6 +15,7 @@ from simulator.model.objective import Limits, Metric
 from simulator.model.system import System
 from simulator.program.program import Program
 from simulator.records import Records
+from simulator.results.ending import sampling_of_its_own, section_of_ending
 from simulator.results.limits import transient_of_limits
 from simulator.results.metrics import workloads_of
 from simulator.results.replication import Reduction, Replication, reduce
@@ -63,11 +64,28 @@ class Task:
     processes: Mapping[str, Callable[[Any], Any]] | None = None
     summaries_only: bool = False
     limits: tuple[Limits, ...] = ()
+    begin: float = 0.0
+    ends_after: float | None = None
 
 
 def replicate(task: Task) -> tuple[Replication, Records | None]:
-    """Run one replication, check that it conserved everything, and reduce it."""
-    reduction = Reduction(task.program, task.duration, True, task.limits) if task.summaries_only else None
+    """Run one replication, check that it conserved everything, and reduce it.
+
+    With `ends_after`, the warm-up (s) of a load that ends, it is run again where its sampling times do not tell what is
+    measured of it: only afterwards is it known when that ends.
+    """
+    reduced, records = _simulated(task)
+    stretch = None if task.ends_after is None else sampling_of_its_own(reduced, task.ends_after)
+    if stretch is not None:
+        begin, duration = stretch
+        measured, _ = _simulated(replace(task, begin=begin, duration=duration, keep=False))
+        reduced = replace(reduced, measured=measured)
+    return reduced, records
+
+
+def _simulated(task: Task) -> tuple[Replication, Records | None]:
+    begin = task.begin
+    reduction = Reduction(task.program, task.duration, True, task.limits, begin) if task.summaries_only else None
     records = simulate(
         task.program,
         task.duration,
@@ -76,8 +94,12 @@ def replicate(task: Task) -> tuple[Replication, Records | None]:
         task.engine,
         processes=task.processes,
         consume=None if reduction is None else reduction.take,
+        begin=begin,
     )
-    reduced = reduce(records, task.program, task.limits) if reduction is None else reduction.replication(records)
+    if reduction is None:
+        reduced = reduce(records, task.program, task.limits, False, begin)
+    else:
+        reduced = reduction.replication(records)
     return reduced, records if task.keep else None
 
 
@@ -131,6 +153,7 @@ class Experiment:
                 settings.processes,
                 settings.summaries_only,
                 self.limits,
+                ends_after=self._warm_up() if self.system.load_ends else None,
             )
             for number in range(len(self.replications), count)
         ]
@@ -147,8 +170,10 @@ class Experiment:
     @property
     def sections(self) -> list[Section]:
         """What is measured of each replication, after the warm-up."""
-        known = transient_of_limits(self.facts, self.duration)
-        return sections_of(self.replications, self._warm_up(), known, self.system.load_ends)
+        warm_up = self._warm_up()
+        if self.system.load_ends:
+            return [section_of_ending(each, warm_up or 0.0) for each in self.replications]
+        return sections_of(self.replications, warm_up, transient_of_limits(self.facts, self.duration))
 
     def results(self) -> Results:
         """What the replications so far say."""

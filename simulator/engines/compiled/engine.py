@@ -26,6 +26,7 @@ def simulate(
     windows: int = WINDOWS,
     sizes: Sizes | None = None,
     consume: Consume | None = None,
+    begin: float = 0.0,
 ) -> Records:
     """Run a Program for `duration` seconds and return its Records, equal to the SimPy engine's.
 
@@ -35,7 +36,7 @@ def simulate(
     if program.has_processes:
         raise UsageError("the compiled engine runs no process of your own: use the engine simpy")
     sizes = sizes or Sizes()
-    memory = Memory(program, Streams(seed, replication), duration, windows, sizes, consume)
+    memory = Memory(program, Streams(seed, replication), duration, windows, sizes, consume, begin)
     _run(memory, sizes.budget)
     return _records(memory, seed, replication, duration)
 

@@ -23,6 +23,7 @@ from simulator.records import (
     WORKLOAD_FIELDS,
     Consume,
     RequestTable,
+    sampling_steps,
 )
 from simulator.streams import Stream, Streams
 
@@ -101,6 +102,7 @@ class Memory:
         windows: int,
         sizes: Sizes,
         consume: Consume | None = None,
+        begin: float = 0.0,
     ) -> None:
         self.program = program
         self.sizes = sizes
@@ -120,13 +122,14 @@ class Memory:
             for spec in program.workloads
         ]
         self._lay_out()
-        self._lay_out_samples(duration, windows)
+        first, step = sampling_steps(duration, windows, begin)
+        self._lay_out_samples(duration, windows, step)
         self._lay_out_stores()
         self._lay_out_inference()
         self.grow_tokens(sizes.tokens)
         self.grow_scopes(sizes.scopes)
         self.grow_holds(sizes.holds)
-        self._first_events(streams, windows)
+        self._first_events(streams, windows, first)
 
     def _block_bits(self) -> int:
         """Smaller blocks where there are many draws."""
@@ -142,6 +145,8 @@ class Memory:
         if isinstance(spec.source, Users | Messages) or self.sizes.rows < FEW_ROWS:
             return self.sizes.rows
         expected = spec.source.mean_rate * duration
+        if math.isnan(expected):
+            return self.sizes.rows
         return int(min(expected + 6.0 * math.sqrt(expected) + self.sizes.rows, MOST_EXPECTED))
 
     def _set(self, name: str, array: Array) -> None:
@@ -184,10 +189,10 @@ class Memory:
         self._set("later_tags", self.draws.later_tags)
         self.w["later_mask"] = self.draws.later_slots - 1
 
-    def _lay_out_samples(self, duration: float, windows: int) -> None:
+    def _lay_out_samples(self, duration: float, windows: int, step: float) -> None:
         w, program = self.w, self.program
         rows = max(windows, 1) + 1
-        w["duration"], w["window"], w["ticks_left"] = duration, duration / windows, windows - 1
+        w["duration"], w["window"], w["ticks_left"] = duration, step, windows - 1
         w["station_count"], w["workload_count"] = len(program.stations), len(program.workloads)
         w["sampled"] = 1  # at time 0 everything is 0, but for what stores hold
         self._set("sample_times", np.zeros(rows))
@@ -393,11 +398,11 @@ class Memory:
 
     # Beginning and end.
 
-    def _first_events(self, streams: Streams, windows: int) -> None:
+    def _first_events(self, streams: Streams, windows: int, first_sample: float) -> None:
         """Schedule the first sample and the first arrivals and users, in this order (rule 3)."""
         times, ids = [], []
         if windows > 1:
-            times.append(float(self.w["window"]))
+            times.append(first_sample)
             ids.append(0)
         for number, spec in enumerate(self.program.workloads):
             if isinstance(spec.source, Users):

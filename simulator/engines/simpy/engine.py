@@ -23,7 +23,7 @@ from simulator.engines.simpy.tokens import Request, Token
 from simulator.engines.simpy.unwinding import Unwinder
 from simulator.program.instructions import Break
 from simulator.program.program import Program
-from simulator.records import COMPLETED, WINDOWS, Consume, Records
+from simulator.records import COMPLETED, WINDOWS, Consume, Records, sampling_steps
 from simulator.streams import Streams
 
 Process = Callable[[simpy.Environment], Serve]
@@ -54,22 +54,24 @@ class Engine:
         self.run = self.interpreter.run
         self.sources: list[Source] = [source_of(self, n) for n in range(len(program.workloads))]
 
-    def simulate(self, duration: float, windows: int) -> None:
-        """Run from 0 to `duration` seconds, sampling the stations at `windows` equal steps."""
+    def simulate(self, duration: float, windows: int, begin: float = 0.0) -> None:
+        """Run from 0 to `duration` seconds, sampling the stations at the times of `sampling_times`."""
+        first, step = sampling_steps(duration, windows, begin)
         self.recorder.sample(0.0)
-        self._schedule_sample(duration / windows, windows)
+        self._schedule_sample(first, step, windows)
         for source in self.sources:
             source.start()
         self.environment.run(until=duration)
         self.recorder.sample(duration)
 
-    def _schedule_sample(self, window: float, left: int) -> None:
+    def _schedule_sample(self, delay: float, step: float, left: int) -> None:
         if left > 1:
-            self.after(window, self._sample, (window, left - 1))
+            self.after(delay, self._sample, (step, left - 1))
 
     def _sample(self, state: tuple[float, int]) -> None:
+        step, left = state
         self.recorder.sample(self.environment.now)
-        self._schedule_sample(*state)
+        self._schedule_sample(step, step, left)
 
     def after(self, delay: float, action: Callable[[Any], object], argument: Any) -> simpy.Timeout:
         """Schedule action(argument) in `delay` seconds (rule 1)."""
@@ -159,6 +161,7 @@ def simulate(
     windows: int = WINDOWS,
     processes: Mapping[str, Process] | None = None,
     consume: Consume | None = None,
+    begin: float = 0.0,
 ) -> Records:
     """Run a Program on SimPy for `duration` seconds and return its Records.
 
@@ -167,5 +170,5 @@ def simulate(
     not into the Records. Raises `UsageError` where a process is missing.
     """
     engine = Engine(program, Streams(seed, replication), processes or {}, consume)
-    engine.simulate(duration, windows)
+    engine.simulate(duration, windows, begin)
     return engine.recorder.records(seed, replication, duration)
