@@ -30,6 +30,15 @@ llms:
 services: {{web: {{host: app, operations: {{say: [{{generate: own, input: {input}, output: {output}}}]}}}}}}
 workloads: {{users: {{rate: {rate}/s, operation: web.say}}}}
 """
+SHARED = """
+hosts: {{app: {{cpu: 16}}}}
+llms: {{own: {{step_time: {{{step_time}}}, kv_tokens: {room}, max_batched_tokens: 2048, {engine}}}}}
+services:
+  web:
+    host: app
+    operations: {{seldom: [{{generate: own, {seldom}}}], often: [{{generate: own, {often}}}]}}
+workloads: {{few: {{rate: {few}/s, operation: web.seldom}}, many: {{rate: {many}/s, operation: web.often}}}}
+"""
 SKEWED = "{lognormal: {mean: 1000, cv: 1.5}}"
 ANSWERS = "{exponential: 200}"
 
@@ -41,16 +50,22 @@ def system(rate, prompts=SKEWED, answers=ANSWERS, room="530k", engine="max_seque
     )
 
 
-def saturation(**engine):
+def shared(rate, seldom, often, share=0.1, room="42k", engine="max_sequences: 128"):
+    """An engine that two kinds of requests share."""
+    rates = {"few": f"{share * rate:.6f}", "many": f"{(1.0 - share) * rate:.6f}"}
+    return loads(SHARED.format(step_time=STEP_TIME, room=room, engine=engine, seldom=seldom, often=often, **rates))
+
+
+def saturation(make=system, **engine):
     """Requests a second at which the engine saturates, by analysis."""
-    found = facts(lower(system(1.0, **engine)))
+    found = facts(lower(make(1.0, **engine)))
     assert found.saturated_resource == "llms.own"
     return found.saturation_throughput
 
 
-def most_done(expected, **engine):
+def most_done(expected, make=system, **engine):
     """Requests a second that the engine ends while three times as many come as are expected to saturate it."""
-    program = lower(system(3.0 * expected, **engine))
+    program = lower(make(3.0 * expected, **engine))
     records = simulate(program, 2000.0 / expected, 1, 0, "compiled")
     (number,) = (number for number, each in enumerate(program.stations) if isinstance(each, Inference))
     ended, first = records.stations[:, number, STATION_FIELDS.index("completions")], len(records.times) // 3
@@ -159,4 +174,18 @@ def test_half_of_what_static_batches_can_do_keeps_them_half_busy_though_more_wai
     found = results.resources["llms.own"]
     assert results.stable
     assert found.utilization.value == pytest.approx(0.5, abs=0.05)
+    assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)
+
+
+DOCUMENTS_AND_CHATS = {"seldom": "input: 8000, output: 20", "often": "input: 50, output: 200"}
+LONG_AND_SHORT_ANSWERS = {"seldom": "input: 50, output: 2000", "often": "input: 50, output: 10"}
+
+
+@pytest.mark.parametrize("engine", [DOCUMENTS_AND_CHATS, LONG_AND_SHORT_ANSWERS])
+def test_an_engine_that_unlike_requests_share_does_what_analysis_says_and_is_half_busy_with_half_of_it(engine):
+    most = saturation(shared, **engine)
+    assert most_done(most, shared, **engine) == pytest.approx(most, rel=0.1)
+    settings = Settings(replications=1, duration=4000.0 / most, jobs=1, summaries_only=True)
+    results = run(shared(0.5 * most, **engine), settings)
+    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.06)
     assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)
