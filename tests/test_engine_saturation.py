@@ -149,11 +149,20 @@ def test_a_running_sequence_has_the_answer_of_one_that_somebody_finds():
         {"prompts": "{exponential: 100}", "engine": "batching: static, max_sequences: 32"},
         {"prompts": "{exponential: 100}", "engine": "batching: static", "answers": "{lognormal: {mean: 300, cv: 1}}"},
         {"prompts": "100", "answers": "100", "room": "1000", "engine": "batching: static"},
+        {"prompts": "8000", "answers": "17", "engine": "batching: static, max_sequences: 1"},  # four steps for a prompt
+        {"prompts": "8000", "answers": "500", "room": "15k", "engine": "batching: static"},  # not two at a time
     ],
 )
 def test_static_batches_do_as_much_as_analysis_says(engine):
     expected = saturation(**engine)
     assert most_done(expected, **engine) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("answers", ["300", ANSWERS])
+def test_static_batches_that_outgrow_memory_do_somewhat_more_than_analysis_says(answers):
+    engine = {"prompts": "70", "answers": answers, "room": "4k", "engine": "batching: static, max_sequences: 1024"}
+    expected = saturation(**engine)
+    assert 0.95 * expected < most_done(expected, **engine) < 1.3 * expected
 
 
 def test_a_static_batch_is_the_prompts_and_the_longest_answer():
@@ -185,7 +194,7 @@ LONG_AND_SHORT_ANSWERS = {"seldom": "input: 50, output: 2000", "often": "input: 
 def test_an_engine_that_unlike_requests_share_does_what_analysis_says_and_is_half_busy_with_half_of_it(engine):
     most = saturation(shared, **engine)
     assert most_done(most, shared, **engine) == pytest.approx(most, rel=0.1)
-    settings = Settings(replications=1, duration=4000.0 / most, jobs=1, summaries_only=True)
+    settings = Settings(replications=1, duration=12_000.0 / most, jobs=1, summaries_only=True)
     results = run(shared(0.5 * most, **engine), settings)
-    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.06)
+    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.05)
     assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)

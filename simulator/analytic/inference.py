@@ -79,7 +79,7 @@ def sequences_per_second(spec: Inference, blocks: float, lengths: Lengths, runni
     these do not fit in a step's tokens, it is the tokens that limit. Those that are computed apart are before that.
     """
     if spec.static:
-        number, seconds = static_batch(spec, blocks, lengths)
+        number, seconds = static_batch(spec, blocks, ((1.0, lengths),))
         return number / seconds
     running = sequences_at_most(spec, blocks, lengths) if running is None else running
     prompts = 1.0 + _preemptions(spec, blocks, lengths, running) if lengths.new > 0.0 else 0.0

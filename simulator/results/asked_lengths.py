@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from simulator.analytic.demands import flows
-from simulator.analytic.lengths import Lengths, lengths_of
+from simulator.analytic.lengths import Kinds, Lengths, lengths_of
 from simulator.program.instructions import Generate
 from simulator.program.program import Program
 from simulator.program.stations import Inference
 from simulator.results.section import Section
-
-Classes = tuple[tuple[float, Lengths], ...]
-"""The share of the sequences, and their lengths, of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class MeanTokens:
     output: float
 
 
-def asked_lengths(sections: Sequence[Section], program: Program, number: int, measured: MeanTokens) -> Classes:
+def asked_lengths(sections: Sequence[Section], program: Program, number: int, measured: MeanTokens) -> Kinds:
     """The kinds of sequences that came to inference station `number`, which are the instructions that ask it.
 
     Each has the share that the requests that arrived say by the Program's code, and lengths as the Program says, times
@@ -63,13 +60,13 @@ def _flows(program: Program) -> tuple[list[float], ...]:
     return tuple(flows(program, number).tolist() for number in range(len(program.senders)))
 
 
-def _scaled(classes: Classes, measured: MeanTokens) -> Classes:
+def _scaled(kinds: Kinds, measured: MeanTokens) -> Kinds:
     """The same with means as measured, all alike longer or shorter."""
-    prompt = measured.prompt / math.fsum(share * each.prompt for share, each in classes)
-    output = measured.output / math.fsum(share * each.output for share, each in classes)
-    said = math.fsum(share * each.new for share, each in classes)
+    prompt = measured.prompt / math.fsum(share * each.prompt for share, each in kinds)
+    output = measured.output / math.fsum(share * each.output for share, each in kinds)
+    said = math.fsum(share * each.new for share, each in kinds)
     new = measured.new / said if said > 0.0 else 0.0
-    return tuple((share, _times(each, prompt, new, output)) for share, each in classes)
+    return tuple((share, _times(each, prompt, new, output)) for share, each in kinds)
 
 
 def _times(lengths: Lengths, prompt: float, new: float, output: float) -> Lengths:

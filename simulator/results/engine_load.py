@@ -12,11 +12,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulator.analytic.inference import sequences_per_second
+from simulator.analytic.lengths import Kinds
 from simulator.analytic.static_batches import static_batch
 from simulator.program.program import Program
 from simulator.program.stations import Inference, Pool
 from simulator.records import Floats
-from simulator.results.asked_lengths import Classes, MeanTokens, asked_lengths
+from simulator.results.asked_lengths import MeanTokens, asked_lengths
 from simulator.results.section import Section, inference_field, station_field
 
 
@@ -53,12 +54,12 @@ class _Engine:
         assert isinstance(memory, Pool)
         self.blocks = memory.capacity
         self.ended = self._of_station("completions")
-        self.classes = self._classes() if self.ended.any() else ()
+        self.kinds = self._kinds() if self.ended.any() else ()
 
     def _of_station(self, name: str) -> Floats:
         return np.array([float(station_field(each, (self.number,), name).sum()) for each in self.sections])
 
-    def _classes(self) -> Classes:
+    def _kinds(self) -> Kinds:
         """The sequences of each kind, as long as they were."""
         prompt, cached, computed, output = (
             sum(inference_field(each, self.own, name) for each in self.sections) / self.ended.sum()
@@ -71,14 +72,16 @@ class _Engine:
 
     def by_sequences(self) -> Floats:
         """What was ended by what could have been: a second's most of each kind alone takes the whole second."""
-        each = [share / sequences_per_second(self.spec, self.blocks, lengths) for share, lengths in self.classes]
+        each = [share / sequences_per_second(self.spec, self.blocks, lengths) for share, lengths in self.kinds]
         return self.ended * math.fsum(each)
 
     def where_more_wait(self) -> Floats:
         """Time in steps of the sections in which more sequences wait than run, on average, or than a batch has."""
         stepping = np.array([inference_field(section, self.own, "stepping") for section in self.sections])
         enough = self._of_station("busy_area")
-        if self.spec.static and self.classes:
-            batch = math.fsum(share * static_batch(self.spec, self.blocks, each)[0] for share, each in self.classes)
+        if self.spec.static and self.kinds:
+            batch = math.fsum(
+                share * static_batch(self.spec, self.blocks, ((1.0, each),))[0] for share, each in self.kinds
+            )
             enough = np.array([batch * section.length for section in self.sections])
         return np.where(self._of_station("waiting_area") > enough, stepping, 0.0)
