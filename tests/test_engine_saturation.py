@@ -88,6 +88,8 @@ def most_done(expected, make=system, **engine):
         {"engine": "max_sequences: 128, mixed_steps: false"},
         {"engine": "max_sequences: 128, chunked_prefill: false"},
         {"engine": "max_sequences: 4"},
+        {"prompts": "8000", "answers": "500", "room": "15k"},  # not two at a time
+        {"prompts": "8000", "answers": "500", "room": "20k"},
     ],
 )
 def test_an_engine_does_as_much_as_analysis_says(engine):

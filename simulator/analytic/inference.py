@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from simulator.analytic.lengths import Lengths
+from simulator.analytic.lengths import Lengths, whole_number
 from simulator.analytic.prompt_steps import PromptSteps, prompt_steps
 from simulator.analytic.static_batches import static_batch
 from simulator.program.stations import Inference
@@ -50,10 +50,15 @@ def _room_for(spec: Inference, blocks: float, lengths: Lengths) -> float:
     """Sequences that memory has room for on average; a last block is half full.
 
     The first in the queue waits until all of its prompt fits. That is a prompt as somebody finds it who comes at any
-    time, and on average half of it is free (as a renewal process's age, Kleinrock, section 5.2).
+    time, and on average half of it is free (as a renewal process's age, Kleinrock, section 5.2). Where lengths hardly
+    vary it is a whole number: those beside which a prompt fits, and that one.
     """
+    memory, each = blocks * spec.block, lengths.context + 0.5 * spec.block
     free = 0.5 * lengths.new * (1.0 + lengths.scv_prompt)
-    return (blocks * spec.block - free) / (lengths.context + 0.5 * spec.block)
+    beside = max(memory - lengths.prompt, 0.0) / each
+    variance = (beside * lengths.variance_context + lengths.variance_prompt) / each**2
+    # A whole number is half of one less than what it is cut from, where that may be anything.
+    return (memory - free) / each + whole_number(beside, math.sqrt(variance)) + 0.5 - beside
 
 
 def _preemptions(spec: Inference, blocks: float, lengths: Lengths, running: float) -> float:
@@ -65,7 +70,7 @@ def _preemptions(spec: Inference, blocks: float, lengths: Lengths, running: floa
     and an engine does some 13 % less than is said.
     """
     room = _room_for(spec, blocks, lengths)
-    if room >= spec.sequences or running < room or lengths.new <= 0.0:
+    if room >= spec.sequences or running < room or running <= 1.0 or lengths.new <= 0.0:
         return 0.0
     growth = lengths.output / lengths.new
     return -growth * math.expm1(-1.0 / growth)
