@@ -200,3 +200,29 @@ def test_an_engine_that_unlike_requests_share_does_what_analysis_says_and_is_hal
     results = run(shared(0.5 * most, **engine), settings)
     assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.05)
     assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"seldom": "input: 50, output: 500", "often": "input: 500, output: 20", "share": 0.5},
+        {"seldom": "input: 50, output: 1000", "often": "input: 50, output: 10"},
+        DOCUMENTS_AND_CHATS,
+        {
+            "seldom": "input: 1000, output: 100",
+            "often": "input: 100, output: {exponential: 50}",
+            "share": 0.2,
+            "engine": "max_sequences: 16, batching: static, chunked_prefill: false",
+        },
+    ],
+)
+def test_unlike_requests_of_static_batches_wait_for_the_longest_of_all(engine):
+    engine = {"engine": "max_sequences: 32, batching: static", "room": "530k"} | engine
+    most = saturation(shared, **engine)
+    assert most_done(most, shared, **engine) == pytest.approx(most, rel=0.1)
+    each = facts(lower(shared(1.0, **engine))).workloads
+    alone = [workload.offered_per_s / workload.saturation_throughput for workload in each]
+    assert 1.0 / most > sum(alone)
+    settings = Settings(replications=1, duration=3000.0 / most, jobs=1, summaries_only=True)
+    results = run(shared(0.5 * most, **engine), settings)
+    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.08)

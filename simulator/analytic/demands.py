@@ -23,8 +23,10 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   until the message's code first gets to where it acknowledges, or to its end.
 - A language model's engine saturates with as many sequences as its limit or its memory lets run, or in static batches
   as full as they get; lengths of prompts and answers are known by their means and variances (see
-  `simulator.analytic.inference`). What prompts have in common is found where engines keep it, which is about right. A
-  jump that depends on a register is taken as often as is estimated.
+  `simulator.analytic.inference`). Static batches have all that comes together. What a workload or an operation asks of
+  them is said for it alone: where several are unlike, the open load asks for more than their sum. What prompts have in
+  common is found where engines keep it, which is about right. A jump that depends on a register is taken as often as is
+  estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -42,6 +44,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.analytic.batch_mixes import batched_demand
 from simulator.analytic.hit_ratios import entries_of, settled_reading
 from simulator.analytic.keys import keys_of, popularity_of
 from simulator.analytic.limits import LimitFacts, limits
@@ -218,20 +221,38 @@ def flows(program: Program, workload: int) -> Floats:
 
 def _offered_loads(program: Program, reading: Reading) -> Floats:
     """Work units a second that the open workloads ask of each station."""
-    loads = np.zeros(len(program.stations))
+    loads, mix = np.zeros(len(program.stations)), list[tuple[float, CodePath]]()
     for workload, paths in zip(program.foreground, reading.workloads, strict=True):
         rate = offered_rate(workload)
         if rate is not None:
-            demand = _mixed(workload, [path.demand for path in paths])
-            # A replay of arrivals that all come at time 0 has an infinite rate.
-            loads += np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
-    return loads
+            loads += _times(rate, _mixed(workload, [path.demand for path in paths]))
+            mix += [(rate * share, path) for share, path in zip(operation_shares(workload), paths, strict=True)]
+    return loads + _batched_loads(program, mix)
+
+
+def _batched_loads(program: Program, mix: list[tuple[float, CodePath]]) -> Floats:
+    """The same of stations with static batches; of what has an infinite rate alone where anything has."""
+    endless = [(1.0, path) for rate, path in mix if rate == math.inf]
+    return _times(math.inf, batched_demand(program, endless)) + batched_demand(
+        program, [(rate, path) for rate, path in mix if rate < math.inf]
+    )
+
+
+def _times(rate: float, demand: Floats) -> Floats:
+    """Work units a second of a rate, which is infinite for a replay of arrivals that all come at time 0."""
+    return np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
+
+
+def _demand(program: Program, workload: Workload, paths: list[CodePath]) -> Floats:
+    """What a workload's mean request asks where no others come."""
+    mix = list(zip(operation_shares(workload), paths, strict=True))
+    return _mixed(workload, [path.demand for path in paths]) + batched_demand(program, mix)
 
 
 def _workload_facts(
     workload: Workload, reading: Reading, paths: list[CodePath], resources: _Resources
 ) -> WorkloadFacts:
-    demand = _mixed(workload, [path.demand for path in paths])
+    demand = _demand(reading.program, workload, paths)
     visits = _mixed(workload, [path.visits for path in paths])
     shares = operation_shares(workload)
     times = [reading.time_left[entry.pc] for entry in workload.entries]
@@ -247,7 +268,12 @@ def _workload_facts(
         think=think,
         zero_load_response=response_time,
         operations=tuple(
-            OperationFacts(entry.operation, share, time, resources.demands(path.visits, path.demand))
+            OperationFacts(
+                entry.operation,
+                share,
+                time,
+                resources.demands(path.visits, path.demand + batched_demand(reading.program, [(1.0, path)])),
+            )
             for entry, share, time, path in zip(workload.entries, shares, times, paths, strict=True)
         ),
         demands=resources.demands(visits, demand),

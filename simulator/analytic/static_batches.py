@@ -8,11 +8,16 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.analytic.lengths import Kinds, Lengths, any_of, whole_number
+from simulator.analytic.lengths import Kinds, Lengths, any_of
 from simulator.program.stations import Inference
 
 Floats = NDArray[np.float64]
-NEGLIGIBLE = 1e-9
+DRAWN = 8192
+STEPS_DRAWN, MOST_STEPS = 32, 1024
+"""Steps that a drawn queue is enough for, and that are looked at."""
+MOST_DRAWN = 1024
+"""Prompts in a step beyond which it is taken for full."""
+ROUNDING = 1e-6
 SHORTLY_BEFORE = 1.0 - 1e-6
 
 
@@ -39,7 +44,7 @@ def _answer_seconds(spec: Inference, kinds: Kinds, number: float, prompt_steps: 
     ahead = prompt_steps - 1.0 if began and not spec.apart else 0.0
     tokens = _edges(kinds, ahead, 1.0 if began else 0.0)
     middle = 0.5 * (tokens[1:] + tokens[:-1])
-    others, last = _longer(kinds, middle + ahead), _longer(_by_prompts(kinds), middle)
+    others, last = _longer(kinds, middle + ahead), _longer(_by_prompts(kinds) if ahead else kinds, middle)
     running = 1.0 - (1.0 - any_of(others, number - 1.0)) * (1.0 - last)
     attended = _held(kinds, middle) / np.maximum(_longer(kinds, middle), np.finfo(float).tiny)
     seconds = 0.0
@@ -92,36 +97,51 @@ def _new(kinds: Kinds) -> float:
 def _number(spec: Inference, blocks: float, kinds: Kinds) -> float:
     """Sequences that begin in one step and end: as many as its tokens let, or the engine, or its memory.
 
-    Prompts are taken until they fill the step, the last of them computed in part, or while they fit whole: by the
-    renewal theorem these are t / m + (c² + 1) / 2 on average, and one fewer (Cox, Renewal Theory, section 4.2).
-    """
-    new, variance = _moments([(share, each.new, each.scv_prompt * each.new**2) for share, each in kinds])
-    share = spec.tokens / max(new, 1.0)
-    if variance > NEGLIGIBLE * new**2:
-        begun = share + 0.5 * (variance / new**2 + 1.0) - (0.0 if spec.chunked else 1.0)
-    else:
-        begun = float(math.ceil(share) if spec.chunked else math.floor(share))
-    return max(min(float(spec.sequences), begun, _room(spec, blocks, kinds)), 1.0)
-
-
-def _room(spec: Inference, blocks: float, kinds: Kinds) -> float:
-    """Sequences that memory has room for when they have most of it, for some have ended before others are long.
-
-    As many as a whole number of prompts at most. Those that have begun beyond lose their places; what they have done
-    until then they do not do again one by one, so that up to a quarter more may be done.
+    Those that have begun beyond what memory has room for when they have most of it, for some have ended before others
+    are long, lose their places; what they have done until then they do not do again one by one, so that up to a quarter
+    more may be done.
     """
     memory = blocks * spec.block
     tokens = _edges(kinds, 0.0, 0.0)
     held = _held(kinds, tokens[:-1] + SHORTLY_BEFORE * np.diff(tokens))
-    prompt, variance = _moments([(share, each.prompt, each.variance_prompt) for share, each in kinds])
-    prompts = memory / (prompt + 0.5 * spec.block)
-    return min(memory / float(held.max()), whole_number(prompts, math.sqrt(prompts * variance) / prompt))
+    return max(min(_begun(spec, memory, kinds), memory / float(held.max())), 1.0)
 
 
-def _moments(parts: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Mean and variance of a mixture of so many shares with means and variances."""
-    mean = math.fsum(share * each for share, each, _ in parts)
-    return mean, math.fsum(share * (variance + (each - mean) ** 2) for share, each, variance in parts)
+def _begun(spec: Inference, memory: float, kinds: Kinds) -> float:
+    """Mean prompts that begin in a step, of a drawn queue, always the same.
+
+    They are taken until they fill the step, the last of them computed in part, or while they fit whole, and while
+    memory has room for them. A last block is half full. One that does not fit is the first of the next step.
+    """
+    most = int(min(spec.sequences, MOST_DRAWN))
+    prompts, new = _queue(kinds, max(DRAWN, STEPS_DRAWN * most))
+    computed, held = _sums(new), _sums(prompts + 0.5 * spec.block)
+    first, steps = 0, 0
+    while first + most < len(computed) and steps < MOST_STEPS:
+        full = computed[first] + spec.tokens
+        if spec.chunked:
+            fill = int(np.searchsorted(computed, full - ROUNDING))
+        else:
+            fill = int(np.searchsorted(computed, full + ROUNDING)) - 1
+        room = int(np.searchsorted(held, held[first] + memory + ROUNDING)) - 1
+        first, steps = max(min(fill, room, first + most), first + 1), steps + 1
+    return first / steps
+
+
+def _sums(values: Floats) -> Floats:
+    """Of the values before each."""
+    return np.append(0.0, np.cumsum(values))
+
+
+def _queue(kinds: Kinds, number: int) -> tuple[Floats, Floats]:
+    """Tokens of prompts, and how many of them are new; shape (number,) each."""
+    generator = np.random.default_rng(1)
+    chosen = generator.choice(len(kinds), number, p=[share for share, _ in kinds])
+    normal = generator.standard_normal(number)
+    square = np.array([math.log1p(each.scv_prompt) for _, each in kinds])[chosen]
+    relative = np.exp(np.sqrt(square) * normal - 0.5 * square)
+    prompts, new = (np.array(each)[chosen] for each in zip(*((k.prompt, k.new) for _, k in kinds), strict=True))
+    return prompts * relative, new * relative
 
 
 def _prompt_steps(spec: Inference, kinds: Kinds, number: float) -> float:

@@ -71,7 +71,13 @@ class _Engine:
         return asked_lengths(self.sections, self.program, self.number, measured)
 
     def by_sequences(self) -> Floats:
-        """What was ended by what could have been: a second's most of each kind alone takes the whole second."""
+        """What was ended by what could have been: a second's most of each kind alone takes the whole second.
+
+        Static batches have all kinds together.
+        """
+        if self.spec.static and self.kinds:
+            batch, seconds = static_batch(self.spec, self.blocks, self.kinds)
+            return self.ended * seconds / batch
         each = [share / sequences_per_second(self.spec, self.blocks, lengths) for share, lengths in self.kinds]
         return self.ended * math.fsum(each)
 
