@@ -226,3 +226,23 @@ def test_unlike_requests_of_static_batches_wait_for_the_longest_of_all(engine):
     settings = Settings(replications=1, duration=3000.0 / most, jobs=1, summaries_only=True)
     results = run(shared(0.5 * most, **engine), settings)
     assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.08)
+
+
+CONVERSATIONS = """
+hosts: {{app: {{cpu: 16}}}}
+llms: {{own: {{step_time: {{{step_time}}}, kv_tokens: 60k, batching: static, prefix_caching: {caching}}}}}
+services: {{web: {{host: app, operations: {{say: [{{generate: own, system: 200}}]}}}}}}
+workloads:
+  users:
+    rate: 0.1/s
+    operation: web.say
+    conversation: {{turns: 8, think: 2 s, question: 70, answer: 200}}
+"""
+
+
+def test_nothing_is_said_of_static_batches_of_conversations_that_find_what_was_left():
+    for caching, known in (("true", False), ("false", True)):
+        found = facts(lower(loads(CONVERSATIONS.format(step_time=STEP_TIME, caching=caching))))
+        assert (found.saturation_of("llms.own") is not None) is known
+        (workload,) = found.workloads
+        assert all(math.isfinite(each.capacity) is known for each in workload.demands if each.resource == "llms.own")

@@ -24,9 +24,9 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
 - A language model's engine saturates with as many sequences as its limit or its memory lets run, or in static batches
   as full as they get; lengths of prompts and answers are known by their means and variances (see
   `simulator.analytic.inference`). Static batches have all that comes together. What a workload or an operation asks of
-  them is said for it alone: where several are unlike, the open load asks for more than their sum. What prompts have in
-  common is found where engines keep it, which is about right. A jump that depends on a register is taken as often as is
-  estimated.
+  them is said for it alone: where several are unlike, the open load asks for more than their sum; nothing is said where
+  conversations come that find what earlier turns left. What prompts have in common is found where engines keep it,
+  which is about right. A jump that depends on a register is taken as often as is estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -44,7 +44,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.analytic.batch_mixes import batched_demand
+from simulator.analytic.batch_mixes import batched_demand, of_unknown_batches
 from simulator.analytic.hit_ratios import entries_of, settled_reading
 from simulator.analytic.keys import keys_of, popularity_of
 from simulator.analytic.limits import LimitFacts, limits
@@ -322,6 +322,7 @@ class _Resources:
         self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
         for number, capacity in _capacities_of_keys(program).items():
             self.capacities[number] = capacity
+        self.capacities[list(of_unknown_batches(program))] = math.inf
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
         for number, members in enumerate(self.groups.values()):
             self.group_of[list(members)] = number
