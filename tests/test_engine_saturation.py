@@ -87,6 +87,8 @@ def most_done(expected, make=system, **engine):
         {"room": "42k", "prompts": "{lognormal: {mean: 4000, cv: 1}}"},
         {"engine": "max_sequences: 128, mixed_steps: false"},
         {"engine": "max_sequences: 128, chunked_prefill: false"},
+        {"prompts": "7000", "answers": "3", "engine": "chunked_prefill: false, max_sequences: 64"},  # one in a step
+        {"prompts": "1200", "answers": "3", "engine": "chunked_prefill: false, max_sequences: 64"},
         {"engine": "max_sequences: 4"},
         {"prompts": "8000", "answers": "500", "room": "15k"},  # not two at a time
         {"prompts": "8000", "answers": "500", "room": "20k"},

@@ -97,7 +97,20 @@ def _ends(spec: Inference, lengths: Lengths, running: float, prompts: float) -> 
     if spec.apart:
         return running / max(lengths.decoded, 1.0)
     steps = lengths.decoded + prompts * _parts(spec, lengths.new)
-    return min(running / steps, spec.tokens / (prompts * lengths.new + lengths.decoded))
+    fitting = spec.tokens / (prompts * lengths.new + lengths.decoded)
+    if not spec.chunked and prompts > 0.0:
+        fitting = _whole_prompts(spec, lengths, fitting * lengths.decoded) / prompts
+    return min(running / steps, fitting)
+
+
+def _whole_prompts(spec: Inference, lengths: Lengths, beside: float) -> float:
+    """Prompts that fit whole in a step beside so many tokens, the first of them in any case.
+
+    By the renewal theorem these are t / m + (c² - 1) / 2 on average (Cox, Renewal Theory, section 4.2).
+    """
+    fitting = max(spec.tokens - beside, 0.0) / lengths.new
+    scv = lengths.scv_prompt
+    return max(fitting + 0.5 * (scv - 1.0) if scv > 0.0 else float(math.floor(fitting)), 1.0)
 
 
 def _mean_step(spec: Inference, lengths: Lengths, running: float, ends: float, prompts: float) -> float:
