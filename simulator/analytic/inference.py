@@ -51,7 +51,8 @@ def _room_for(spec: Inference, blocks: float, lengths: Lengths) -> float:
 
     The first in the queue waits until all of its prompt fits. That is a prompt as somebody finds it who comes at any
     time, and on average half of it is free (as a renewal process's age, Kleinrock, section 5.2). Where lengths hardly
-    vary it is a whole number: those beside which a prompt fits, and that one.
+    vary it is a whole number: those beside which a prompt fits, and that one. Long prompts of which one more fits, but
+    not with its answer, take each other's places again and again, and an engine does up to a third less than is said.
     """
     memory, each = blocks * spec.block, lengths.context + 0.5 * spec.block
     free = 0.5 * lengths.new * (1.0 + lengths.scv_prompt)
