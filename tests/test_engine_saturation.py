@@ -30,6 +30,15 @@ llms:
 services: {{web: {{host: app, operations: {{say: [{{generate: own, input: {input}, output: {output}}}]}}}}}}
 workloads: {{users: {{rate: {rate}/s, operation: web.say}}}}
 """
+SHARED = """
+hosts: {{app: {{cpu: 16}}}}
+llms: {{own: {{step_time: {{{step_time}}}, kv_tokens: {room}, max_batched_tokens: 2048, {engine}}}}}
+services:
+  web:
+    host: app
+    operations: {{seldom: [{{generate: own, {seldom}}}], often: [{{generate: own, {often}}}]}}
+workloads: {{few: {{rate: {few}/s, operation: web.seldom}}, many: {{rate: {many}/s, operation: web.often}}}}
+"""
 SKEWED = "{lognormal: {mean: 1000, cv: 1.5}}"
 ANSWERS = "{exponential: 200}"
 
@@ -41,16 +50,22 @@ def system(rate, prompts=SKEWED, answers=ANSWERS, room="530k", engine="max_seque
     )
 
 
-def saturation(**engine):
+def shared(rate, seldom, often, share=0.1, room="42k", engine="max_sequences: 128"):
+    """An engine that two kinds of requests share."""
+    rates = {"few": f"{share * rate:.6f}", "many": f"{(1.0 - share) * rate:.6f}"}
+    return loads(SHARED.format(step_time=STEP_TIME, room=room, engine=engine, seldom=seldom, often=often, **rates))
+
+
+def saturation(make=system, **engine):
     """Requests a second at which the engine saturates, by analysis."""
-    found = facts(lower(system(1.0, **engine)))
+    found = facts(lower(make(1.0, **engine)))
     assert found.saturated_resource == "llms.own"
     return found.saturation_throughput
 
 
-def most_done(expected, **engine):
+def most_done(expected, make=system, **engine):
     """Requests a second that the engine ends while three times as many come as are expected to saturate it."""
-    program = lower(system(3.0 * expected, **engine))
+    program = lower(make(3.0 * expected, **engine))
     records = simulate(program, 2000.0 / expected, 1, 0, "compiled")
     (number,) = (number for number, each in enumerate(program.stations) if isinstance(each, Inference))
     ended, first = records.stations[:, number, STATION_FIELDS.index("completions")], len(records.times) // 3
@@ -72,7 +87,11 @@ def most_done(expected, **engine):
         {"room": "42k", "prompts": "{lognormal: {mean: 4000, cv: 1}}"},
         {"engine": "max_sequences: 128, mixed_steps: false"},
         {"engine": "max_sequences: 128, chunked_prefill: false"},
+        {"prompts": "7000", "answers": "3", "engine": "chunked_prefill: false, max_sequences: 64"},  # one in a step
+        {"prompts": "1200", "answers": "3", "engine": "chunked_prefill: false, max_sequences: 64"},
         {"engine": "max_sequences: 4"},
+        {"prompts": "8000", "answers": "500", "room": "15k"},  # not two at a time
+        {"prompts": "8000", "answers": "500", "room": "20k"},
     ],
 )
 def test_an_engine_does_as_much_as_analysis_says(engine):
@@ -134,11 +153,20 @@ def test_a_running_sequence_has_the_answer_of_one_that_somebody_finds():
         {"prompts": "{exponential: 100}", "engine": "batching: static, max_sequences: 32"},
         {"prompts": "{exponential: 100}", "engine": "batching: static", "answers": "{lognormal: {mean: 300, cv: 1}}"},
         {"prompts": "100", "answers": "100", "room": "1000", "engine": "batching: static"},
+        {"prompts": "8000", "answers": "17", "engine": "batching: static, max_sequences: 1"},  # four steps for a prompt
+        {"prompts": "8000", "answers": "500", "room": "15k", "engine": "batching: static"},  # not two at a time
     ],
 )
 def test_static_batches_do_as_much_as_analysis_says(engine):
     expected = saturation(**engine)
     assert most_done(expected, **engine) == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("answers", ["300", ANSWERS])
+def test_static_batches_that_outgrow_memory_do_somewhat_more_than_analysis_says(answers):
+    engine = {"prompts": "70", "answers": answers, "room": "4k", "engine": "batching: static, max_sequences: 1024"}
+    expected = saturation(**engine)
+    assert 0.95 * expected < most_done(expected, **engine) < 1.3 * expected
 
 
 def test_a_static_batch_is_the_prompts_and_the_longest_answer():
@@ -160,3 +188,63 @@ def test_half_of_what_static_batches_can_do_keeps_them_half_busy_though_more_wai
     assert results.stable
     assert found.utilization.value == pytest.approx(0.5, abs=0.05)
     assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)
+
+
+DOCUMENTS_AND_CHATS = {"seldom": "input: 8000, output: 20", "often": "input: 50, output: 200"}
+LONG_AND_SHORT_ANSWERS = {"seldom": "input: 50, output: 2000", "often": "input: 50, output: 10"}
+
+
+@pytest.mark.parametrize("engine", [DOCUMENTS_AND_CHATS, LONG_AND_SHORT_ANSWERS])
+def test_an_engine_that_unlike_requests_share_does_what_analysis_says_and_is_half_busy_with_half_of_it(engine):
+    most = saturation(shared, **engine)
+    assert most_done(most, shared, **engine) == pytest.approx(most, rel=0.1)
+    settings = Settings(replications=1, duration=12_000.0 / most, jobs=1, summaries_only=True)
+    results = run(shared(0.5 * most, **engine), settings)
+    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.05)
+    assert results.bottleneck.saturation_factor == pytest.approx(2.0, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"seldom": "input: 50, output: 500", "often": "input: 500, output: 20", "share": 0.5},
+        {"seldom": "input: 50, output: 1000", "often": "input: 50, output: 10"},
+        DOCUMENTS_AND_CHATS,
+        {
+            "seldom": "input: 1000, output: 100",
+            "often": "input: 100, output: {exponential: 50}",
+            "share": 0.2,
+            "engine": "max_sequences: 16, batching: static, chunked_prefill: false",
+        },
+    ],
+)
+def test_unlike_requests_of_static_batches_wait_for_the_longest_of_all(engine):
+    engine = {"engine": "max_sequences: 32, batching: static", "room": "530k"} | engine
+    most = saturation(shared, **engine)
+    assert most_done(most, shared, **engine) == pytest.approx(most, rel=0.1)
+    each = facts(lower(shared(1.0, **engine))).workloads
+    alone = [workload.offered_per_s / workload.saturation_throughput for workload in each]
+    assert 1.0 / most > sum(alone)
+    settings = Settings(replications=1, duration=3000.0 / most, jobs=1, summaries_only=True)
+    results = run(shared(0.5 * most, **engine), settings)
+    assert results.resources["llms.own"].utilization.value == pytest.approx(0.5, abs=0.08)
+
+
+CONVERSATIONS = """
+hosts: {{app: {{cpu: 16}}}}
+llms: {{own: {{step_time: {{{step_time}}}, kv_tokens: 60k, batching: static, prefix_caching: {caching}}}}}
+services: {{web: {{host: app, operations: {{say: [{{generate: own, system: 200}}]}}}}}}
+workloads:
+  users:
+    rate: 0.1/s
+    operation: web.say
+    conversation: {{turns: 8, think: 2 s, question: 70, answer: 200}}
+"""
+
+
+def test_nothing_is_said_of_static_batches_of_conversations_that_find_what_was_left():
+    for caching, known in (("true", False), ("false", True)):
+        found = facts(lower(loads(CONVERSATIONS.format(step_time=STEP_TIME, caching=caching))))
+        assert (found.saturation_of("llms.own") is not None) is known
+        (workload,) = found.workloads
+        assert all(math.isfinite(each.capacity) is known for each in workload.demands if each.resource == "llms.own")

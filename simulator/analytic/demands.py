@@ -23,8 +23,10 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   until the message's code first gets to where it acknowledges, or to its end.
 - A language model's engine saturates with as many sequences as its limit or its memory lets run, or in static batches
   as full as they get; lengths of prompts and answers are known by their means and variances (see
-  `simulator.analytic.inference`). What prompts have in common is found where engines keep it, which is about right. A
-  jump that depends on a register is taken as often as is estimated.
+  `simulator.analytic.inference`). Static batches have all that comes together. What a workload or an operation asks of
+  them is said for it alone: where several are unlike, the open load asks for more than their sum; nothing is said where
+  conversations come that find what earlier turns left. What prompts have in common is found where engines keep it,
+  which is about right. A jump that depends on a register is taken as often as is estimated.
 - An external station takes the seconds that its process is told.
 - Stores hit as their popularities say, by the formulas of `simulator.analytic.caches`; all lookups in a store have
   one hit ratio, that of their mix, weighted by how often they come (closed workloads: at zero load).
@@ -42,6 +44,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simulator.analytic.batch_mixes import batched_demand, of_unknown_batches
 from simulator.analytic.hit_ratios import entries_of, settled_reading
 from simulator.analytic.keys import keys_of, popularity_of
 from simulator.analytic.limits import LimitFacts, limits
@@ -226,14 +229,32 @@ def flows(program: Program, workload: int) -> Floats:
 
 def _offered_loads(program: Program, reading: Reading) -> Floats:
     """Work units a second that the open workloads ask of each station."""
-    loads = np.zeros(len(program.stations))
+    loads, mix = np.zeros(len(program.stations)), list[tuple[float, CodePath]]()
     for workload, paths in zip(program.foreground, reading.workloads, strict=True):
         rate = _rate(workload)
         if rate > 0.0:
-            demand = _mixed(workload, [path.demand for path in paths])
-            # A replay that repeats arrivals which all come at time 0 has an infinite rate.
-            loads += np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
-    return loads
+            loads += _times(rate, _mixed(workload, [path.demand for path in paths]))
+            mix += [(rate * share, path) for share, path in zip(operation_shares(workload), paths, strict=True)]
+    return loads + _batched_loads(program, mix)
+
+
+def _batched_loads(program: Program, mix: list[tuple[float, CodePath]]) -> Floats:
+    """The same of stations with static batches; of what has an infinite rate alone where anything has."""
+    endless = [(1.0, path) for rate, path in mix if rate == math.inf]
+    return _times(math.inf, batched_demand(program, endless)) + batched_demand(
+        program, [(rate, path) for rate, path in mix if rate < math.inf]
+    )
+
+
+def _times(rate: float, demand: Floats) -> Floats:
+    """Work units a second of a rate, which is infinite for a replay that repeats arrivals all at time 0."""
+    return np.multiply(rate, demand, where=demand > 0, out=np.zeros_like(demand))
+
+
+def _demand(program: Program, workload: Workload, paths: list[CodePath]) -> Floats:
+    """What a workload's mean request asks where no others come."""
+    mix = list(zip(operation_shares(workload), paths, strict=True))
+    return _mixed(workload, [path.demand for path in paths]) + batched_demand(program, mix)
 
 
 def _rate(workload: Workload) -> float:
@@ -249,7 +270,7 @@ def _loads_of_users(program: Program, reading: Reading) -> Floats:
         users, think = users_of(workload, reading)
         if users is not None:
             cycle = think + _response_time(workload, reading)
-            loads += users * reciprocal(cycle) * _mixed(workload, [path.demand for path in paths]) if cycle > 0 else 0.0
+            loads += users * reciprocal(cycle) * _demand(program, workload, paths) if cycle > 0.0 else 0.0
     return loads
 
 
@@ -262,7 +283,7 @@ def _response_time(workload: Workload, reading: Reading) -> float:
 def _workload_facts(
     workload: Workload, reading: Reading, paths: list[CodePath], resources: _Resources
 ) -> WorkloadFacts:
-    demand = _mixed(workload, [path.demand for path in paths])
+    demand = _demand(reading.program, workload, paths)
     visits = _mixed(workload, [path.visits for path in paths])
     shares = operation_shares(workload)
     times = [reading.time_left[entry.pc] for entry in workload.entries]
@@ -278,7 +299,12 @@ def _workload_facts(
         think=think,
         zero_load_response=response_time,
         operations=tuple(
-            OperationFacts(entry.operation, share, time, resources.demands(path.visits, path.demand))
+            OperationFacts(
+                entry.operation,
+                share,
+                time,
+                resources.demands(path.visits, path.demand + batched_demand(reading.program, [(1.0, path)])),
+            )
             for entry, share, time, path in zip(workload.entries, shares, times, paths, strict=True)
         ),
         demands=resources.demands(visits, demand),
@@ -327,6 +353,7 @@ class _Resources:
         self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
         for number, capacity in _capacities_of_keys(program).items():
             self.capacities[number] = capacity
+        self.capacities[list(of_unknown_batches(program))] = math.inf
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
         for number, members in enumerate(self.groups.values()):
             self.group_of[list(members)] = number

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 
-from simulator.analytic.lengths import Lengths
+from simulator.analytic.lengths import Lengths, whole_number
 from simulator.analytic.prompt_steps import PromptSteps, prompt_steps
 from simulator.analytic.static_batches import static_batch
 from simulator.program.stations import Inference
@@ -50,10 +50,16 @@ def _room_for(spec: Inference, blocks: float, lengths: Lengths) -> float:
     """Sequences that memory has room for on average; a last block is half full.
 
     The first in the queue waits until all of its prompt fits. That is a prompt as somebody finds it who comes at any
-    time, and on average half of it is free (as a renewal process's age, Kleinrock, section 5.2).
+    time, and on average half of it is free (as a renewal process's age, Kleinrock, section 5.2). Where lengths hardly
+    vary it is a whole number: those beside which a prompt fits, and that one. Long prompts of which one more fits, but
+    not with its answer, take each other's places again and again, and an engine does up to a third less than is said.
     """
+    memory, each = blocks * spec.block, lengths.context + 0.5 * spec.block
     free = 0.5 * lengths.new * (1.0 + lengths.scv_prompt)
-    return (blocks * spec.block - free) / (lengths.context + 0.5 * spec.block)
+    beside = max(memory - lengths.prompt, 0.0) / each
+    variance = (beside * lengths.variance_context + lengths.variance_prompt) / each**2
+    # A whole number is half of one less than what it is cut from, where that may be anything.
+    return (memory - free) / each + whole_number(beside, math.sqrt(variance)) + 0.5 - beside
 
 
 def _preemptions(spec: Inference, blocks: float, lengths: Lengths, running: float) -> float:
@@ -65,7 +71,7 @@ def _preemptions(spec: Inference, blocks: float, lengths: Lengths, running: floa
     and an engine does some 13 % less than is said.
     """
     room = _room_for(spec, blocks, lengths)
-    if room >= spec.sequences or running < room or lengths.new <= 0.0:
+    if room >= spec.sequences or running < room or running <= 1.0 or lengths.new <= 0.0:
         return 0.0
     growth = lengths.output / lengths.new
     return -growth * math.expm1(-1.0 / growth)
@@ -79,7 +85,7 @@ def sequences_per_second(spec: Inference, blocks: float, lengths: Lengths, runni
     these do not fit in a step's tokens, it is the tokens that limit. Those that are computed apart are before that.
     """
     if spec.static:
-        number, seconds = static_batch(spec, blocks, lengths)
+        number, seconds = static_batch(spec, blocks, ((1.0, lengths),))
         return number / seconds
     running = sequences_at_most(spec, blocks, lengths) if running is None else running
     prompts = 1.0 + _preemptions(spec, blocks, lengths, running) if lengths.new > 0.0 else 0.0
@@ -92,7 +98,20 @@ def _ends(spec: Inference, lengths: Lengths, running: float, prompts: float) -> 
     if spec.apart:
         return running / max(lengths.decoded, 1.0)
     steps = lengths.decoded + prompts * _parts(spec, lengths.new)
-    return min(running / steps, spec.tokens / (prompts * lengths.new + lengths.decoded))
+    fitting = spec.tokens / (prompts * lengths.new + lengths.decoded)
+    if not spec.chunked and prompts > 0.0:
+        fitting = _whole_prompts(spec, lengths, fitting * lengths.decoded) / prompts
+    return min(running / steps, fitting)
+
+
+def _whole_prompts(spec: Inference, lengths: Lengths, beside: float) -> float:
+    """Prompts that fit whole in a step beside so many tokens, the first of them in any case.
+
+    By the renewal theorem these are t / m + (c² - 1) / 2 on average (Cox, Renewal Theory, section 4.2).
+    """
+    fitting = max(spec.tokens - beside, 0.0) / lengths.new
+    scv = lengths.scv_prompt
+    return max(fitting + 0.5 * (scv - 1.0) if scv > 0.0 else float(math.floor(fitting)), 1.0)
 
 
 def _mean_step(spec: Inference, lengths: Lengths, running: float, ends: float, prompts: float) -> float:

@@ -26,6 +26,8 @@ LARGER = np.array(
 )
 PARTS = [NormalDist().inv_cdf((part + 0.5) / 4) for part in range(4)]
 """Normal quantiles of the equally likely sizes by which a random one is represented."""
+EVEN_QUANTILES = [NormalDist().inv_cdf((part + 0.5) / 64) for part in range(64)]
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,16 @@ class Lengths:
         """
         mean, scv = prompts * self.new, self.scv_prompt / prompts
         return [mean * size for size in _relative_sizes(scv)] if scv > 0.0 else [mean]
+
+
+Kinds = tuple[tuple[float, Lengths], ...]
+"""The share of an engine's sequences, and their lengths, of each kind of them."""
+
+
+def whole_number(mean: float, deviation: float) -> float:
+    """Mean of the whole number that a normal number is at least, where it hardly varies that below its mean."""
+    numbers = [math.floor(mean + deviation * quantile + ROUNDING) for quantile in EVEN_QUANTILES]
+    return math.fsum(numbers) / len(numbers)
 
 
 def lengths_of(engine: Inference, instruction: Generate) -> Lengths:

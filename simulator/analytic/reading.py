@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simulator.analytic.branches import Branches
 from simulator.analytic.inference import time_alone
 from simulator.analytic.keys import popularity_of, shards_of, shares_of, ways_of
-from simulator.analytic.lengths import lengths_of
+from simulator.analytic.lengths import Lengths, lengths_of
 from simulator.analytic.order_statistics import at_least
 from simulator.analytic.prefix_reuse import most_sequences_per_second
 from simulator.analytic.step import Step, Varying
@@ -61,7 +61,11 @@ class _Hold:
 
 
 class CodePath:
-    """Mean executions by instruction (`flow`, where above 0), and visits and demand by station, of one request."""
+    """Mean executions by instruction (`flow`, where above 0), and visits and demand by station, of one request.
+
+    What it asks of engines with static batches depends on what else comes; its sequences at these are `batched`, by
+    station and lengths.
+    """
 
     def __init__(self, reading: Reading, start: int) -> None:
         self.reading = reading
@@ -71,9 +75,11 @@ class CodePath:
         self._visits: dict[Target, float] = {}
         self._demand: dict[Target, float] = {}
         self._weights: dict[int, tuple[float, ...]] = {}  # of the replicas that a register's number is chosen from
+        self._batches: dict[tuple[Target, Lengths], float] = {}
         self._follow(start)
         self.visits = self._by_station(self._visits)
         self.demand = self._by_station(self._demand)
+        self.batched = self._batched_by_station()
 
     def _follow(self, start: int) -> None:
         """Visit instructions in order: flow only goes forward, for loops run their bodies aside."""
@@ -126,7 +132,7 @@ class CodePath:
             case ops.Generate():
                 target = self.reading.target(instruction.place, pc)
                 _add(self._visits, target, executions)
-                _add(self._demand, target, executions * self.reading.generation(instruction))
+                self._generate(instruction, target, executions)
             case ops.Lookup(counted=True):
                 target = self.reading.target(instruction.place, pc)
                 _add(self._visits, target, executions)
@@ -134,6 +140,15 @@ class CodePath:
             case ops.Select():
                 self._weights[instruction.register] = self.reading.program.balancers[instruction.balancer].weights
         return held
+
+    def _generate(self, instruction: ops.Generate, target: Target, executions: float) -> None:
+        """Count sequences, with what they ask of an engine where that is the same whatever else comes."""
+        engine = self.reading.engine(instruction)
+        if engine.static:
+            kind = target, lengths_of(engine, instruction)
+            self._batches[kind] = self._batches.get(kind, 0.0) + executions
+        else:
+            _add(self._demand, target, executions * self.reading.generation(instruction))
 
     def _capacity_at(self, place: ops.Place) -> float:
         """Mean capacity of the stations of a place, all of which is taken up while one is halted."""
@@ -148,10 +163,21 @@ class CodePath:
     def _by_station(self, totals: dict[Target, float]) -> Floats:
         """Spread what goes to places over their stations: by keys, by the weights of replicas, or equally."""
         values = np.zeros(len(self.reading.program.stations))
-        for (place, shares), total in totals.items():
-            weights = shares or self._weights.get(place.register) or (1.0,) * len(place.stations)
-            np.add.at(values, list(place.stations), total * np.array(weights) / math.fsum(weights))
+        for target, total in totals.items():
+            np.add.at(values, list(target.place.stations), total * self._spread(target))
         return values
+
+    def _spread(self, target: Target) -> Floats:
+        """The share that each of a place's stations gets."""
+        weights = target.shares or self._weights.get(target.place.register) or (1.0,) * len(target.place.stations)
+        return np.array(weights) / math.fsum(weights)
+
+    def _batched_by_station(self) -> dict[tuple[int, Lengths], float]:
+        found: dict[tuple[int, Lengths], float] = {}
+        for (target, lengths), total in self._batches.items():
+            for number, share in zip(target.place.stations, self._spread(target).tolist(), strict=True):
+                found[number, lengths] = found.get((number, lengths), 0.0) + total * share
+        return found
 
 
 def _add(totals: dict[Target, float], target: Target, amount: float) -> None:
@@ -265,17 +291,21 @@ class Reading:
         time = self.mean(instruction.amount) * factor
         return Step(time, ((pc + 1, 1.0),), varying=Varying(instruction.amount, factor))
 
-    def _generate(self, instruction: ops.Generate, pc: int) -> Step:
+    def engine(self, instruction: ops.Generate) -> Inference:
+        """The first engine that an instruction may ask; the others are alike."""
         engine = self.program.stations[instruction.place.stations[0]]
         assert isinstance(engine, Inference)
+        return engine
+
+    def _generate(self, instruction: ops.Generate, pc: int) -> Step:
+        engine = self.engine(instruction)
         lengths = lengths_of(engine, instruction)
         time = time_alone(engine, lengths.prompt, lengths.cached, lengths.output)
         return Step(time, ((pc + 1, 1.0),))
 
     def generation(self, instruction: ops.Generate) -> float:
         """Mean sequence-seconds of an engine that is as busy as can be."""
-        engine = self.program.stations[instruction.place.stations[0]]
-        assert isinstance(engine, Inference)
+        engine = self.engine(instruction)
         blocks = capacity_of(self.program.stations[engine.memory])
         revisit = instruction.revisit if engine.prefix_caching and not instruction.begun else None
         rate = most_sequences_per_second(engine, blocks, lengths_of(engine, instruction), revisit)

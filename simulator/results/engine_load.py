@@ -12,21 +12,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulator.analytic.inference import sequences_per_second
-from simulator.analytic.lengths import Lengths, lengths_of
+from simulator.analytic.lengths import Kinds
 from simulator.analytic.static_batches import static_batch
-from simulator.program.instructions import Generate
 from simulator.program.program import Program
 from simulator.program.stations import Inference, Pool
 from simulator.records import Floats
+from simulator.results.asked_lengths import MeanTokens, asked_lengths
 from simulator.results.section import Section, inference_field, station_field
 
 
 def engine_load(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> list[float]:
     """Sequences that inference stations ended, as a share of a second's most of them, shape (sections,), in seconds.
 
-    The most is that of `simulator.analytic.inference`, for prompts and answers as long as they were, and as much of
-    them as was not there already; at most 1 a second and station. Where more wait than run, or than a static batch
-    has, they are as busy as they are with steps: those who wait may all give up, so that none is ended.
+    The most is that of `simulator.analytic.inference` of each kind of sequences by itself, for prompts and answers as
+    long as they were, and as much of them as was not there already; at most 1 a second and station. Where more wait
+    than run, or than a static batch has, they are as busy as they are with steps: those who wait may all give up, so
+    that none is ended.
     """
     loads = np.zeros(len(sections))
     for number in stations:
@@ -53,36 +54,40 @@ class _Engine:
         assert isinstance(memory, Pool)
         self.blocks = memory.capacity
         self.ended = self._of_station("completions")
-        self.lengths = self._lengths() if self.ended.any() else None
+        self.kinds = self._kinds() if self.ended.any() else ()
 
     def _of_station(self, name: str) -> Floats:
         return np.array([float(station_field(each, (self.number,), name).sum()) for each in self.sections])
 
-    def _lengths(self) -> Lengths:
-        """As they were, varying as the Program says of those who ask the station, of all alike."""
+    def _kinds(self) -> Kinds:
+        """The sequences of each kind, as long as they were."""
         prompt, cached, computed, output = (
             sum(inference_field(each, self.own, name) for each in self.sections) / self.ended.sum()
             for name in ("prompt_tokens", "cached_tokens", "computed_tokens", "generated_tokens")
         )
         # What was computed has preemptions in it, and what was found has no prompts that came computed.
-        prompt, output, cached = max(prompt, 1.0), max(output, 1.0), max(cached, prompt - computed)
-        instructions = (each for each in self.program.instructions if isinstance(each, Generate))
-        asking = [lengths_of(self.spec, each) for each in instructions if self.number in each.place.stations]
-        scv_prompt = math.fsum(each.scv_prompt for each in asking) / len(asking)
-        scv_output = math.fsum(each.scv_output for each in asking) / len(asking)
-        return Lengths(prompt, cached, output, scv_prompt * prompt * prompt, scv_output * output * output)
+        new = prompt - max(cached, prompt - computed)
+        measured = MeanTokens(max(prompt, 1.0), new, max(output, 1.0))
+        return asked_lengths(self.sections, self.program, self.number, measured)
 
     def by_sequences(self) -> Floats:
-        """What was ended by what could have been."""
-        if self.lengths is None:
-            return self.ended
-        return self.ended / sequences_per_second(self.spec, self.blocks, self.lengths)
+        """What was ended by what could have been: a second's most of each kind alone takes the whole second.
+
+        Static batches have all kinds together.
+        """
+        if self.spec.static and self.kinds:
+            batch, seconds = static_batch(self.spec, self.blocks, self.kinds)
+            return self.ended * seconds / batch
+        each = [share / sequences_per_second(self.spec, self.blocks, lengths) for share, lengths in self.kinds]
+        return self.ended * math.fsum(each)
 
     def where_more_wait(self) -> Floats:
         """Time in steps of the sections in which more sequences wait than run, on average, or than a batch has."""
         stepping = np.array([inference_field(section, self.own, "stepping") for section in self.sections])
         enough = self._of_station("busy_area")
-        if self.spec.static and self.lengths is not None:
-            batch, _ = static_batch(self.spec, self.blocks, self.lengths)
+        if self.spec.static and self.kinds:
+            batch = math.fsum(
+                share * static_batch(self.spec, self.blocks, ((1.0, each),))[0] for share, each in self.kinds
+            )
             enough = np.array([batch * section.length for section in self.sections])
         return np.where(self._of_station("waiting_area") > enough, stepping, 0.0)
