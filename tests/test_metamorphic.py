@@ -410,7 +410,7 @@ def test_retries_that_analysis_does_not_know_of_overload_a_server_that_it_takes_
     assert not overloaded.stable
     assert "hosts.app.cpu is busy all the time" in overloaded.verdict
     assert overloaded.bottleneck is not None
-    assert overloaded.bottleneck.saturation_factor == pytest.approx(1.0, abs=0.01)  # 1.25 by analysis
+    assert overloaded.bottleneck.saturation_factor is None  # 1.25 by analysis; one that is full does not show it
     light = run(loads(FAILING_HALF_OF_THE_TIME.replace("RATE", "20/s")), settings)
     assert light.stable
     assert light.bottleneck is not None

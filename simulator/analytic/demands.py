@@ -118,9 +118,9 @@ class WorkloadFacts:
 
     @property
     def expected_throughput(self) -> float:
-        """Requests a second that are offered, or that closed users send at most."""
+        """Requests a second that are offered, or that closed users send at most; infinite where all come at once."""
         rate = self.throughput_bound if self.offered_per_s is None else self.offered_per_s
-        return math.inf if rate is None else rate
+        return math.inf if rate is None or math.isnan(rate) else rate
 
 
 @dataclass(frozen=True, slots=True)
