@@ -35,7 +35,7 @@ class Wrapped:
         further = " " * indent if self._longest_piece() <= width - indent else ""
         lines, line = [], ""
         for piece in self._pieces(width - len(further)):
-            if line.strip() and cell_len(line + piece.rstrip()) > width:
+            if line.strip() and cell_len((line + piece).rstrip()) > width:
                 lines.append(line.rstrip())
                 line = further
             line += piece
