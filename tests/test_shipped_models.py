@@ -31,13 +31,7 @@ EXACT = 1e-9
 # Least and largest ratio of the simulated time without waiting to the one that `check` says, where that one is an
 # approximation: see `simulator.analytic.demands`, and what these models are of.
 APPROXIMATE = {
-    "examples/brokers": (1.0, 1.1),  # the slowest of two replicas takes longer than either on average
-    "examples/databases": (1.0, 1.1),  # the same, of the answers that a quorum needs
-    "examples/storage": (1.0, 1.6),  # the same, of the disks of an array
     "examples/repairs": (1.0, 1.6),  # requests also meet faults, however few they are
-    "ecommerce/phase-2": (0.7, 1.0),  # the first of two, one of which is at once there where a cache hits
-    "ecommerce/phase-3": (0.7, 1.0),
-    "examples/protected-gateway": (0.95, 1.0),  # hedging is computed for exponential times
     "lab/cpu-quota-closed": (1.0, 4.5),  # a quota stops a request of more than it though nobody else is there
 }
 
