@@ -456,7 +456,7 @@ def gateways(draw, host_specs, names):
     backends[draw(st.sampled_from(names))]["weight"] = 1.0
     for backend in backends.values():
         if "timeout" not in backend and draw(st.booleans()):
-            backend["first_token_timeout"] = draw(st.sampled_from(["62.5 ms", "500 ms", "2 s"]))
+            backend["first_token_timeout"] = draw(st.sampled_from(["0.0625 s", "0.5 s", "2.0 s"]))
     routing = draw(st.sampled_from(["weighted", "round_robin", "least_outstanding", "affinity", "fallback"]))
     host = draw(st.sampled_from(sorted(host_specs)))
     spec = {"host": host, "cpu": draw(times), "backends": backends, "routing": routing}
