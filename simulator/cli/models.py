@@ -55,7 +55,6 @@ def _models(section: str | None) -> dict[str, Any]:
 
 
 def _list(section: str) -> None:
-    import simulator.model.system  # so that the classes of all types are known  # noqa: F401
     from simulator.model.catalogue import groups
     from simulator.report.catalogue_tables import catalogue_tables
 

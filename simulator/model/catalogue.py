@@ -55,11 +55,6 @@ class Type:
     every: dict[str, Any]
     fields: dict[str, Any]
 
-    def part(self) -> Typed:
-        """What a model has that names the type and says nothing else."""
-        [kind] = [each for each in Typed.__subclasses__() if each.section == self.section]
-        return kind.model_validate({"type": self.name})
-
 
 @lru_cache
 def types_of(section: str) -> dict[str, Type]:

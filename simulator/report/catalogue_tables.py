@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from simulator import units
-from simulator.model.catalogue import Type
+from simulator.model.catalogue import Type, Typed
+from simulator.model.disk import Disk
+from simulator.model.gpu import Gpu
+from simulator.model.host import Host
+from simulator.model.language_model import LanguageModel
+from simulator.model.nic import Nic
 from simulator.report.layout import paragraph, table_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-HOURS_PER_MONTH = 730.0
 NONE = "–"
 Figure = Callable[[Any], str]
 
@@ -48,6 +52,7 @@ def _operation(disk: Any) -> float:
     return float(disk.operation_time(write=False).mean)
 
 
+PARTS: dict[str, type[Typed]] = {each.section: each for each in (Host, Disk, Nic, Gpu, LanguageModel)}
 FIGURES: dict[str, dict[str, Figure]] = {
     "machines": {
         "cores": lambda host: str(host.cpu.cores),
@@ -62,7 +67,7 @@ FIGURES: dict[str, dict[str, Figure]] = {
         "time": _shown("duration", _operation),
         "bandwidth": _shown("bytes/s", lambda disk: disk.bandwidth),
         "size": _shown("size", lambda disk: disk.size),
-        "a month": lambda disk: f"${disk.cost_per_hour * HOURS_PER_MONTH:,.2f}" if disk.cost_per_hour else NONE,
+        "a month": lambda disk: f"${disk.cost_per_hour * units.HOURS_A_MONTH:,.2f}" if disk.cost_per_hour else NONE,
     },
     "nics": {"bandwidth": _shown("bandwidth", lambda nic: nic.bandwidth)},
     "gpus": {
@@ -105,6 +110,6 @@ def _group(section: str, group: str, types: Sequence[Type]) -> Table:
     figures = FIGURES[section]
     table = table_of(group, *figures)
     for each in types:
-        part = each.part()
+        part = PARTS[section].model_validate({"type": each.name})
         table.add_row(each.name, *(show(part) for show in figures.values()))
     return table
