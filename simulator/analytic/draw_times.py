@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -43,7 +44,7 @@ def values_of(distribution: Distribution) -> WeightedTimes:
             return weighted(np.arange(probabilities.size, dtype=float), probabilities)
         case _ if isinstance(distribution, INVERSE_TRANSFORMS):
             depths, weights = _strata()
-            quantiles = [distribution.sample(lambda _, at=at: at) for at in (depths, 1.0 - depths)]  # type: ignore[misc]
+            quantiles = [distribution.sample(_always(at)) for at in (depths, 1.0 - depths)]
             return weighted(np.concatenate(quantiles), np.tile(weights, 2))
     return weighted(distribution.sample(_shuffled), np.full(ROWS, 1.0 / ROWS))
 
@@ -73,6 +74,15 @@ def _strata() -> tuple[Floats, Floats]:
     deepest, middle = FINE.level(np.array([DEEPEST, 0.5])).tolist()
     edges = np.append(0.0, FINE.depth(np.linspace(deepest, middle, 2 * round(middle - deepest) + 1)))
     return 0.5 * (edges[1:] + edges[:-1]), np.diff(edges)
+
+
+def _always(uniforms: Floats) -> Callable[[int], Floats]:
+    """What gives these for every uniform that is asked for."""
+
+    def given(_: int) -> Floats:
+        return uniforms
+
+    return given
 
 
 def _shuffled(k: int) -> Floats:
