@@ -64,8 +64,8 @@ def lru_behind_lru_hit_ratio(probabilities: ArrayLike, first: int, capacity: int
     popularity = _normalised(probabilities)
     _check_capacity(capacity)
     in_first = _characteristic_time(popularity, first, _requested_within)
-    missed = popularity * np.exp(-popularity * in_first)
-    come = missed[missed > 0.0]
+    come = popularity * np.exp(-popularity * in_first)
+    come = come[come > 0.0]
     if not come.size or capacity >= come.size:
         return 1.0
     if capacity == 0:

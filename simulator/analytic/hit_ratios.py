@@ -36,7 +36,6 @@ from simulator.program.stations import (
 
 Floats = NDArray[np.float64]
 
-_LRU = Eviction.LRU
 _HIT_RATIO: dict[Eviction, Callable[[Floats, int], float]] = {
     Eviction.LRU: che_hit_ratio,
     Eviction.FIFO: fifo_hit_ratio,
@@ -217,11 +216,11 @@ def _mix(requests: list[_Request]) -> tuple[tuple[Keys, float], ...]:
 
 @lru_cache(maxsize=256)
 def _policy_hit_ratio(mix: tuple[tuple[Keys, float], ...], capacity: int, eviction: Eviction) -> float:
-    if len(mix) == 1 and isinstance(keys := mix[0][0], Missed) and keys.alone and eviction is keys.eviction is _LRU:
-        return lru_behind_lru_hit_ratio(popularity_of(keys.keys), keys.capacity, capacity)
-    if not _popularity(mix).any():
-        return 1.0
-    return _HIT_RATIO[eviction](_popularity(mix), capacity)
+    match mix:
+        case ((Missed(keys, first, Eviction.LRU, True), _),) if eviction is Eviction.LRU:
+            return lru_behind_lru_hit_ratio(popularity_of(keys), first, capacity)
+    popularity = _popularity(mix)
+    return _HIT_RATIO[eviction](popularity, capacity) if popularity.any() else 1.0
 
 
 def _popularity(mix: tuple[tuple[Keys, float], ...]) -> Floats:
