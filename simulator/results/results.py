@@ -254,8 +254,8 @@ class Results:
 
     `replayed_s` is the mean time (s) that is measured of a replication whose load ends: from the first arrival, or the
     end of the warm-up, to the last completion; None for other loads. `replay_cut_off` tells whether some of it ended
-    before all of its requests had. A quantile is off by at most the share
-    `quantile_relative_error`, which its interval includes: 0 unless only summaries were kept.
+    before all of its requests had. A quantile is off by at most the share `quantile_relative_error`, which its
+    interval includes: 0 unless only summaries were kept.
     """
 
     model: str
