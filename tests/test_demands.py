@@ -281,6 +281,23 @@ def test_a_cache_behind_another_is_asked_for_what_that_one_misses(first: str, se
     assert cpu(found) / 1e-3 == pytest.approx(missed_twice, abs=tolerance * misses)
 
 
+@pytest.mark.parametrize("eviction", ["lru", "fifo", "lfu"])
+def test_caches_behind_one_with_room_for_all_are_asked_for_nothing(eviction: str) -> None:
+    third = "{lookup: third, key: page, miss: [{compute: 1 ms}]}"
+    second = f"{{lookup: second, key: page, miss: [{third}]}}"
+    caches = (
+        f"first: {{entries: 50, start: warm}}, second: {{entries: 10, eviction: {eviction}, start: warm}}, "
+        "third: {entries: 10, time_to_live: 1 s, start: warm}"
+    )
+    found = facts(
+        program_of(
+            f"[{{lookup: first, key: page, miss: [{second}]}}]",
+            more=f"keys: {{page: {{uniform: 50}}}}\ncaches: {{{caches}}}",
+        )
+    )
+    assert [each.resource for each in found.workloads[0].demands] == ["caches.first"]
+
+
 def test_another_key_is_not_known_to_be_missed() -> None:
     inner = "{lookup: second, key: other, miss: [{compute: 1 ms}]}"
     found = facts(
@@ -485,7 +502,7 @@ def _step_text(step: Any, factor: float) -> str:
             return f"{{lock: row, steps: {_text(step[1], factor)}}}"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(steps_strategy)
 def test_halving_all_compute_times_doubles_the_saturation_factor(steps: list[Any]) -> None:
     whole, half = (

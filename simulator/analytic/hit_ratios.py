@@ -202,7 +202,8 @@ def _store_hit_ratio(store: Store, requests: list[_Request]) -> float:
     ratio = _policy_hit_ratio(mix, store.capacity, store.eviction)
     if store.time_to_live is None or not all(request.known for request in requests):
         return ratio
-    return min(ratio, ttl_hit_ratio(_popularity(mix), total, store.time_to_live))
+    popularity = _popularity(mix)
+    return min(ratio, ttl_hit_ratio(popularity, total, store.time_to_live)) if popularity.any() else ratio
 
 
 def _mix(requests: list[_Request]) -> tuple[tuple[Keys, float], ...]:
@@ -216,11 +217,13 @@ def _mix(requests: list[_Request]) -> tuple[tuple[Keys, float], ...]:
 
 @lru_cache(maxsize=256)
 def _policy_hit_ratio(mix: tuple[tuple[Keys, float], ...], capacity: int, eviction: Eviction) -> float:
+    popularity = _popularity(mix)
+    if not popularity.any():
+        return 1.0
     match mix:
         case ((Missed(keys, first, Eviction.LRU, True), _),) if eviction is Eviction.LRU:
             return lru_behind_lru_hit_ratio(popularity_of(keys), first, capacity)
-    popularity = _popularity(mix)
-    return _HIT_RATIO[eviction](popularity, capacity) if popularity.any() else 1.0
+    return _HIT_RATIO[eviction](popularity, capacity)
 
 
 def _popularity(mix: tuple[tuple[Keys, float], ...]) -> Floats:

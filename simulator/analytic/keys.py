@@ -92,7 +92,8 @@ def _made_of(keys: Keys) -> tuple[Floats, NDArray[np.int64] | None, NDArray[np.b
         return drawn, numbers, shards == keys.index
     if isinstance(keys, Missed):
         drawn, numbers, kept = _made_of(keys.keys)
-        misses = missed(popularity_of(keys.keys), keys.capacity, keys.eviction)
+        asked = popularity_of(keys.keys)
+        misses = missed(asked, keys.capacity, keys.eviction) if asked.any() else asked
         return drawn * (misses if numbers is None else misses[numbers]), numbers, kept
     if isinstance(keys, (Hashed, Grouped)):
         drawn, numbers, _ = _made_of(keys.keys)
