@@ -1,12 +1,22 @@
-"""What all tests have: interrupts let through, the engine compiled before any test process starts, and the command."""
+"""What all tests have: interrupts let through, the engine compiled before any test process starts, and the command.
+
+Generated cases are the same in every run of the same tests, so that a commit is judged by what it changed;
+`pytest --hypothesis-profile=explore` generates others each time, as which found cases become regression tests.
+"""
 
 import signal
 import sys
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from simulator import cli
+
+COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
+settings.register_profile("same", derandomize=True, **COMMON)
+settings.register_profile("explore", **COMMON)
+settings.load_profile("same")
 
 
 def pytest_configure(config):

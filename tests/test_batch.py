@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines_agree import RELAXED, TIGHT, Hand, check_program, visits
+from test_engines_agree import TIGHT, Hand, check_program, visits
 
 from simulator.analytic.demands import facts
 from simulator.analytic.queues import bulk_md1, bulk_mm1
@@ -107,7 +107,7 @@ def test_a_run_that_ends_within_a_batch_has_credited_what_it_saw():
     assert fields["present"] == 1
 
 
-@settings(max_examples=60, **RELAXED)
+@settings(max_examples=60)
 @given(
     most=st.integers(1, 4),
     linger=st.sampled_from([0.0, 0.125, 0.5, 2.0]),

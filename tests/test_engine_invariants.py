@@ -7,7 +7,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_strategy import ROBOT, models, slowed, without_minutes
 
@@ -21,10 +21,9 @@ from simulator.streams import Streams
 
 DURATION = 12.0
 LONG_AFTER = 1e6
-RELAXED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
-QUICK = settings(max_examples=50, **RELAXED)
-FEWER = settings(max_examples=25, **RELAXED)
-THOROUGH = settings(max_examples=500, **RELAXED)
+QUICK = settings(max_examples=50)
+FEWER = settings(max_examples=25)
+THOROUGH = settings(max_examples=500)
 seeds = st.integers(0, 3)
 
 

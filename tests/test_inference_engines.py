@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines_agree import POISSON, RELAXED, TIGHT, Hand, check_program
+from test_engines_agree import POISSON, TIGHT, Hand, check_program
 
 from simulator.distributions import Constant, Exponential, LogNormal, StandardUniform, Uniform, Zipf
 from simulator.engines import simpy
@@ -376,14 +376,14 @@ def check_random(engines, workloads, tight, seed):
     check_program(hand.build(), 10.0, seed=seed, sizes=TIGHT if tight else None)
 
 
-@settings(max_examples=60, **RELAXED)
+@settings(max_examples=60)
 @generated
 def test_random_engines_agree(engines, workloads, tight, seed):
     check_random(engines, workloads, tight, seed)
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, **RELAXED)
+@settings(max_examples=1000)
 @generated
 def test_many_random_engines_agree(engines, workloads, tight, seed):
     check_random(engines, workloads, tight, seed)
@@ -434,7 +434,7 @@ def simulate_checked(program, duration, seed):
     return records
 
 
-@settings(max_examples=60, **RELAXED)
+@settings(max_examples=60)
 @generated
 def test_no_block_is_lost_or_used_twice(engines, workloads, tight, seed):
     hand = Serving()
@@ -450,7 +450,7 @@ PATIENT = st.builds(
 )
 
 
-@settings(max_examples=60, **RELAXED)
+@settings(max_examples=60)
 @given(stations, st.lists(PATIENT, min_size=1, max_size=2), st.integers(0, 3))
 def test_no_token_is_lost_over_preemption(options, workloads, seed):
     hand = Serving()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -427,10 +426,7 @@ ODD_VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=5,
 )
-EXAMPLES = int(os.environ.get("TPSIM_FUZZ_EXAMPLES", "30"))
-FUZZ = settings(
-    deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), derandomize=EXAMPLES == 30
-)
+FUZZ = settings(max_examples=30, suppress_health_check=list(HealthCheck))
 
 
 @FUZZ

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_engines_agree import RELAXED, check_program
+from test_engines_agree import check_program
 
 from simulator.analytic.prefix_caches import most_found, prefix_hits
 from simulator.analytic.reading import Reading
@@ -316,7 +316,7 @@ replicas = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, **RELAXED)
+@settings(max_examples=25)
 @given(replicas, st.integers(0, 20), st.booleans())
 def test_engines_agree_on_any_replicas(folder, llm, seed, repeats):
     requests = [(ids, tokens, min(output, 40)) for ids, tokens, output in random_requests(30, seed)]

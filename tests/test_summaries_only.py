@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from test_engines_agree import tandem
 
@@ -210,7 +210,6 @@ TIMES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(TIMES, min_size=1, max_size=60), st.floats(0.0, 1.0))
 def test_a_quantile_is_within_the_stated_error(values, share):
     with np.errstate(over="ignore"):
@@ -233,7 +232,6 @@ def test_zero_and_nothing():
     assert 0.0 <= sketch_of([5e-324]).quantile(0.5) < 1e-308
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(TIMES, max_size=9), min_size=1, max_size=6), st.floats(0.0, 1.0))
 def test_sketches_of_parts_join_to_that_of_the_whole(parts, share):
     with np.errstate(over="ignore"):
@@ -243,7 +241,6 @@ def test_sketches_of_parts_join_to_that_of_the_whole(parts, share):
     assert both.quantile(share) == pytest.approx(whole.quantile(share), nan_ok=True, rel=1e-15)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 4), TIMES), max_size=50).map(sorted), st.integers(1, 7))
 def test_a_tick_may_be_spread_over_chunks(drawn, size):
     ticks, values = np.array([tick for tick, _ in drawn], np.int64), np.array([value for _, value in drawn])
@@ -340,7 +337,6 @@ def test_a_clear_transient_is_found_after_many_doublings(seed):
     assert abs(length - cut.truncate) <= 1000  # a hundredth of the series, six of the large batches
 
 
-@settings(deadline=None)
 @given(st.integers(0, 700), st.lists(st.integers(1, 60), min_size=1, max_size=8))
 def test_however_a_series_is_cut_its_batches_are_the_same(count, sizes):
     generator = np.random.default_rng(count)
