@@ -371,6 +371,21 @@ def test_an_unstable_load_has_no_latency(tpsim):
     assert data["objectives"][0]["value"]["value"] is None
 
 
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize(("workers", "first"), [(1, "services.web.workers"), (64, "hosts.app.cpu")])
+def test_what_is_held_while_others_are_waited_for_saturates_at_the_latest(tpsim, folder, verb, workers, first):
+    (folder / "held.yaml").write_text(f"""
+hosts: {{app: {{cpu: 1}}}}
+services: {{web: {{host: app, workers: {workers}, operations: {{a: [compute: 5 ms, delay: 5 ms]}}}}}}
+workloads: {{w: {{rate: 20/s, operation: web.a}}}}
+""")
+    shown = " ".join(tpsim(verb, folder / "held.yaml").out.split())
+    times = 1000 / 20 / 10 if workers == 1 else 1000 / 20 / 5
+    assert first in shown.split("bottleneck" if verb == "run" else "saturates first")[1]
+    assert shown.count(f"at {times:g} times this load") == 1
+    assert (f"at {times:g} times this load at the latest" in shown) == (workers == 1)
+
+
 def test_jobs_change_nothing(tpsim):
     one, two = (json.loads(tpsim(*VERBS["run"], "-j", jobs, "--json").out) for jobs in (1, 2))
     assert one.pop("wall_s") > 0

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LEAST_SHARE = 0.0005
 ROUNDING = 1e-9
 MOST_ROWS = 20
+HELD = ("pool", "keyedlocks")
+"""Kinds of stations that requests hold while they wait for others, so for longer the higher the load."""
 
 
 def run_tables(results: Results) -> Iterable[RenderableType]:
@@ -253,7 +255,13 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
         which = f", the busiest of {instances}" if instances > 1 else ""
         yield "", f"busy {found.utilization.show('fraction')}{which}"
     if factor is not None and math.isfinite(factor):
-        yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load"
+        kind = results.resources[found.resource].kind
+        yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load{_at_the_latest(kind)}"
+
+
+def _at_the_latest(kind: str) -> str:
+    """What to add to where a resource saturates that requests hold while they wait for others."""
+    return " at the latest" if kind in HELD else ""
 
 
 def check_tables(
@@ -274,9 +282,10 @@ def check_tables(
     names = {limit.resource: limit.name for limit in facts.limits}
     if facts.saturated_resource is not None and math.isfinite(facts.saturation_factor):
         load = "this load" if facts.busy_resource is None else "the open load alone"
+        kind = next(each.kind for each in facts.resources if each.resource == facts.saturated_resource)
         closing += [
             ("saturates first", names.get(facts.saturated_resource, facts.saturated_resource)),
-            ("", f"at {facts.saturation_factor:.3g} times {load}"),
+            ("", f"at {facts.saturation_factor:.3g} times {load}{_at_the_latest(kind)}"),
             ("", f"with {units.show(facts.saturation_throughput, 'rate')} in all"),
         ]
     if facts.busy_resource is not None and math.isfinite(facts.busy_factor):
