@@ -302,6 +302,14 @@ def test_rows_are_chosen(file, tmp_path):
         validate(file, tmp_path / "other.csv", (), {"label": ["r1"]}, settings)
 
 
+def test_measured_numbers_may_have_units(file):
+    table, compared = file.with_name("measured.csv"), []
+    for row in ("40/s,100,0.02,40", "40/s,100,20 ms,2400/min"):
+        table.write_text(f"rate,iops,mean_s,per_s\n{row}\n")
+        compared.append(validate(file, settings=QUICK).comparisons)
+    assert [each.measured for each in compared[1]] == [each.measured for each in compared[0]] == [0.02, 40.0]
+
+
 def test_an_unstable_prediction_has_no_latency(file):
     file.with_name("measured.csv").write_text("rate,iops,mean_s,per_s\n130/s,100,0.5,99\n60/s,100,0.025,60\n")
     found = validate(file, settings=QUICK)
@@ -311,8 +319,18 @@ def test_an_unstable_prediction_has_no_latency(file):
 
 
 BAD = {
-    "a text in a number": ("rate,iops,mean_s,per_s\n40/s,100,slow,40\n", ":2:3: mean_s: got 'slow', expected a number"),
-    "a measurement of nothing": ("rate,iops,mean_s,per_s\n40/s,100,0,40\n", ":2:3: mean_s: got '0', expected a number"),
+    "a text in a number": (
+        "rate,iops,mean_s,per_s\n40/s,100,slow,40\n",
+        ":2:3: mean_s: got 'slow', expected a duration above 0 such as '5 ms', or a number of seconds",
+    ),
+    "a measurement of nothing": (
+        "rate,iops,mean_s,per_s\n40/s,100,0,40\n",
+        ":2:3: mean_s: got '0', expected a duration",
+    ),
+    "another unit": (
+        "rate,iops,mean_s,per_s\n40/s,100,20 ms,40 ms\n",
+        ":2:4: per_s: got '40 ms', expected a rate above 0",
+    ),
     "an infinite measurement": ("rate,iops,mean_s,per_s\n40/s,100,inf,40\n", ":2:3: mean_s: got 'inf'"),
     "a text in a field": ("rate,iops,mean_s,per_s\n40/s,many,0.02,40\n", ":2:2: iops"),
     "a number without its unit": ("rate,iops,mean_s,per_s\n\n40,100,0.02,40\n", ":3:1: rate: got 40, expected a rate"),

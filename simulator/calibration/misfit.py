@@ -199,7 +199,7 @@ class Misfit:
         import numpy as np
 
         pairs = [
-            _error(*figures[column], float(row.cells[column]))
+            _error(*figures[column], row.measured[column])
             for row, figures in zip(self.rows, found, strict=True)
             for column in self.measurements.compare
         ]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from simulator.calibration.measured_number import expected, measured_number
 from simulator.errors import InputError, Problem
 from simulator.model.columns import read_rows
 from simulator.model.files import load
@@ -70,10 +71,11 @@ def mean_absolute_percentage_error(comparisons: Sequence[Comparison]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of the measured table: its line, and its cells by column."""
+    """A row of the measured table: its line, its cells by column, and the numbers that are compared, in base units."""
 
     line: int
     cells: Mapping[str, str]
+    measured: Mapping[str, float]
 
 
 def validate(
@@ -194,9 +196,12 @@ def _rows(source: Path, measurements: Measurements) -> tuple[list[Row], list[Pro
         raise InputError(list(dict.fromkeys(problems)))
     rows = []
     for line, cells in lines:
-        problems.extend(_row_problems(source, line, header, cells, measurements))
-        if len(cells) == len(header):
-            rows.append(Row(line, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
+        if len(cells) != len(header):
+            problems.append(Problem(str(source), line, 1, "", f"{len(cells)} cells, expected {len(header)}"))
+            continue
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        measured = _measured(source, line, row, measurements, problems)
+        rows.append(Row(line, row, measured))
     return rows, problems
 
 
@@ -209,22 +214,22 @@ def problem_of_the_file(source: Path, message: str) -> Problem:
     return Problem(str(source), line, column, "", message[len(str(source)) + place.end() :])
 
 
-def _row_problems(
-    source: Path, line: int, header: list[str], cells: list[str], measurements: Measurements
-) -> list[Problem]:
-    if len(cells) != len(header):
-        return [Problem(str(source), line, 1, "", f"{len(cells)} cells, expected {len(header)}")]
-    problems = []
-    for column in measurements.compare:
-        text = cells[header.index(column)]
-        try:
-            good = float(text) > 0.0 and math.isfinite(float(text))
-        except ValueError:
-            good = False
-        if not good:
-            message = f"got {text!r}, expected a number above 0"
-            problems.append(Problem(str(source), line, header.index(column) + 1, column, message))
-    return problems
+def _measured(
+    source: Path, line: int, row: Mapping[str, str], measurements: Measurements, problems: list[Problem]
+) -> dict[str, float]:
+    """The numbers that are compared; adds what is wrong with cells to the problems."""
+    numbers = {}
+    for place, (column, text) in enumerate(row.items(), start=1):
+        if column not in measurements.compare:
+            continue
+        dimension = parse_metric(measurements.compare[column]).dimension
+        number = measured_number(text, dimension)
+        if number is None or not 0.0 < number < math.inf:
+            message = f"got {text!r}, expected {expected(dimension, 'above 0')}"
+            problems.append(Problem(str(source), line, place, column, message))
+        else:
+            numbers[column] = number
+    return numbers
 
 
 def rows_with(rows: Sequence[Row], source: Path, where: Mapping[str, Sequence[str]]) -> list[Row]:
@@ -300,7 +305,7 @@ def _comparisons(row: Row, predicted: Mapping[str, Estimate], measurements: Meas
         metric = parse_metric(text)
         labels = measurements.label or [name for name in row.cells if name not in measurements.compare]
         shown = {name: row.cells[name] for name in labels}
-        measured = float(row.cells[column])
+        measured = row.measured[column]
         fitted = measurements.was_fitted(dict(row.cells))
         found.append(
             Comparison(row.line, shown, column, str(metric), metric.dimension, measured, predicted[column], fitted)

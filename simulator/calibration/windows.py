@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from simulator import units
+from simulator.calibration.measured_number import expected, measured_number
 from simulator.calibration.validate import problem_of_the_file
 from simulator.errors import InputError, Problem
 from simulator.model.columns import read_rows
@@ -129,38 +129,20 @@ def _values(
         if not text:
             continue
         dimension = DIMENSIONS[column.kind]
-        number = _number(text, dimension)
+        number = measured_number(text, dimension)
         most = 1.0 if column.kind == "utilization" else math.inf
         if number is None or not 0.0 <= number <= most or math.isinf(number):
             range_of = "from 0 to 1" if column.kind == "utilization" else ">= 0"
-            example = units.EXAMPLES[dimension]
-            expected = f"a {dimension} {range_of} such as {example!r}, or a number of {_base(dimension)}"
-            message = f"got {short(text)}, expected {expected}"
+            message = f"got {short(text)}, expected {expected(dimension, range_of)}"
             problems.append(Problem(str(source), line, column.index + 1, f"{column.of}: {column.kind}", message))
         else:
             values[column] = number
     return values
 
 
-def _base(dimension: str) -> str:
-    return {"rate": "1/s", "duration": "seconds", "fraction": "shares of 1"}[dimension]
-
-
-def _number(text: str, dimension: str) -> float | None:
-    """A quantity, or a bare number of its base unit; None where it is neither."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return units.parse(text, dimension)
-    except units.UnitError:
-        return None
-
-
 def _time(text: str) -> float:
     """Seconds, since 1970 in UTC where it is a timestamp; raises ValueError."""
-    seconds = _number(text, "duration")
+    seconds = measured_number(text, "duration")
     if seconds is not None and math.isfinite(seconds):
         return seconds
     try:

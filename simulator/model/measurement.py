@@ -32,9 +32,11 @@ class Measurements(Part):
     file: str | None = None
     """The table, relative to the model's file."""
     set: dict[str, str] = Field(default_factory=dict)
-    """Column -> path of the field of the model that it sets, such as `cpus: services.web.workers`."""
+    """Column -> path of the field of the model that it sets, such as `cpus: services.web.workers`; its cells are
+    written as that field is, with units."""
     compare: dict[str, Annotated[str, AfterValidator(_checked_metric)]] = Field(min_length=1)
-    """Column -> metric that predicts it, such as `rps: throughput`."""
+    """Column -> metric that predicts it, such as `rps: throughput`; its cells may have units, and are in 1/s,
+    seconds and shares of 1 where they have none."""
     label: list[str] = Field(default_factory=list)
     """Columns that tell the rows apart for a reader; all that are not compared where left out."""
     fitted: dict[str, list[Cell]] = Field(default_factory=dict)
