@@ -446,3 +446,29 @@ def test_a_server_without_a_queue_that_is_offered_more_than_it_serves_is_overloa
     results = run(loads(WITHOUT_A_QUEUE.replace("RATE", f"{rate}/s")), settings)
     assert results.workloads["w"].error_rate.value > 0.02  # Erlang's loss formula: 20 % at 10/s
     assert results.stable is stable, results.verdict
+
+
+LOCKED = """
+hosts: {app: {cpu: 4}}
+keys: {sku: {zipf: {count: 100, exponent: 1.2}}}
+locks: {stock: {}}
+services: {shop: {host: app, operations: {buy: [{lock: stock, key: sku, steps: [delay: 10 ms, compute: 1 us]}]}}}
+workloads: {w: {rate: 250/s, operation: shop.buy, timeout: 1 s}}
+"""
+
+
+def test_the_lock_of_the_key_asked_for_most_is_a_bottleneck_like_any_other() -> None:
+    share = 1.0 / sum(rank**-1.2 for rank in range(1, 101))
+    found = run(loads(LOCKED), Settings(duration=40.0, replications=5))
+    lock = found.resources["locks.stock.keys"]
+    assert lock.utilization is not None
+    held = share * 0.010001 * found.workloads["w"].throughput_per_s.value
+    assert lock.utilization.value == pytest.approx(held, rel=0.001)
+    assert found.bottleneck is not None
+    assert (found.bottleneck.resource, found.bottleneck.utilization) == ("locks.stock.keys", lock.utilization)
+    assert found.bottleneck.saturation_factor == pytest.approx(1.0 / (250 * share * 0.010001))
+    assert found.verdict == "stable"
+    over = run(loads(LOCKED, ["workloads.w.rate=420/s"]), Settings(duration=20.0, replications=3))
+    assert over.bottleneck is not None
+    assert (over.bottleneck.resource, over.bottleneck.utilization.value) == ("locks.stock.keys", 1.0)
+    assert "times the capacity of locks.stock.keys" in over.verdict

@@ -17,8 +17,8 @@ Nothing is simulated, so the answers are instant and carry these assumptions:
   is the least that they are held. What is acquired and never released is held until its token ends.
 - A fork takes as long as the last branch that it needs, by the distributions of the branches' times (see
   `simulator.analytic.branches`), taking branches for not disturbing each other.
-- A batch's job waits for others as long as it may, is then alone in its batch, and asks for a place in a full one:
-  its utilization reaches 1 where all batches are full, and says too much below that.
+- A batch's job waits for others as long as it may and is then alone in its batch, but asks only for its part of a full
+  one: utilization is the share of the time that full batches would take, and reaches 1 where all are full.
 - A message's demands are those of the request that publishes it. A publisher who waits for a message is taken to wait
   until the message's code first gets to where it acknowledges, or to its end.
 - A language model's engine saturates with as many sequences as its limit or its memory lets run, or in static batches
@@ -46,12 +46,11 @@ from numpy.typing import NDArray
 
 from simulator.analytic.batch_mixes import batched_demand, of_unknown_batches
 from simulator.analytic.hit_ratios import entries_of, settled_reading
-from simulator.analytic.keys import keys_of, popularity_of
 from simulator.analytic.limits import LimitFacts, limits
+from simulator.analytic.popular_keys import capacities_of_keys, most_popular
 from simulator.analytic.reading import (
     CodePath,
     Reading,
-    fetches_once,
     offered_rate,
     operation_shares,
     reciprocal,
@@ -59,7 +58,7 @@ from simulator.analytic.reading import (
 )
 from simulator.program import instructions as ops
 from simulator.program.program import Program, Users, Workload
-from simulator.program.stations import Bucket, KeyedLocks, capacity_of, work_unit_of
+from simulator.program.stations import capacity_of, work_unit_of
 
 Floats = NDArray[np.float64]
 
@@ -207,7 +206,7 @@ def facts(program: Program) -> Facts:
         saturated_resource=saturated,
         saturation_factor=factor,
         saturation_throughput=factor * rates if 0 < factor < math.inf else factor,
-        limits=limits(program, {each.resource: each.demand_rate for each in under}, _most_popular(program)),
+        limits=limits(program, {each.resource: each.demand_rate for each in under}, most_popular(program)),
         busy_resource=busy_resource,
         busy_factor=reciprocal(busy),
     )
@@ -351,7 +350,7 @@ class _Resources:
         self.groups = program.resources()
         self.names = list(self.groups)
         self.capacities = np.array([capacity_of(station) for station in program.stations], dtype=np.float64)
-        for number, capacity in _capacities_of_keys(program).items():
+        for number, capacity in capacities_of_keys(program).items():
             self.capacities[number] = capacity
         self.capacities[list(of_unknown_batches(program))] = math.inf
         self.group_of = np.zeros(len(program.stations), dtype=np.intp)
@@ -407,35 +406,3 @@ class _Resources:
                 self.groups.items(), *(column.tolist() for column in columns), strict=True
             )
         )
-
-
-def _capacities_of_keys(program: Program) -> dict[int, float]:
-    """What stations with something for every key can do when the most popular key's is used up.
-
-    The units of keyed locks that are held then, and the tokens a second of buckets.
-    """
-    found: dict[int, float] = {}
-    for number, share in _most_popular(program).items():
-        match program.stations[number]:
-            case KeyedLocks(capacity=capacity):
-                found[number] = capacity / share
-            case Bucket(rate=rate):
-                found[number] = rate / share
-    return found
-
-
-def _most_popular(program: Program) -> dict[int, float]:
-    """The share of the most popular key, by station that has something for every key."""
-    most: dict[int, float] = {}
-    for pc, keys in keys_of(program).items():
-        instruction = program.instructions[pc]
-        match instruction:
-            case ops.AcquireKey() if not fetches_once(program.instructions[pc + 1]):
-                stations = instruction.place.stations
-            case ops.TakeTokens() if instruction.key_register != ops.NO_REGISTER:
-                stations = instruction.place.stations
-            case _:
-                continue
-        for number in stations:
-            most[number] = max(most.get(number, 0.0), float(popularity_of(keys).max()))
-    return most
