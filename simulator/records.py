@@ -20,7 +20,7 @@ CHUNK = 1 << 14
 COMPLETED, IN_FLIGHT = 0, -1
 
 STATION_FIELDS = (
-    "busy_area",  # integral of work in service: servers busy, work done by sharing, units held, tokens taken
+    "busy_area",  # integral of work in service: servers busy, work done by sharing, units held, tokens, full batches
     "waiting_area",  # integral of the number waiting
     "arrivals",
     "completions",

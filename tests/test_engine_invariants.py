@@ -15,7 +15,7 @@ from simulator.engines.simpy.engine import Engine, simulate
 from simulator.engines.simpy.stations import PoolStation
 from simulator.model.lowering import lower
 from simulator.model.system import System
-from simulator.program.stations import Breaker, Bucket, Gauge, KeyedLocks, Pool, Servers, Sharing, Store
+from simulator.program.stations import Batch, Breaker, Bucket, Gauge, KeyedLocks, Pool, Servers, Sharing, Store
 from simulator.records import COMPLETED, IN_FLIGHT, STATION_FIELDS, WORKLOAD_FIELDS
 from simulator.streams import Streams
 
@@ -108,7 +108,7 @@ def check_station(spec, fields):
         case _:
             assert fields["arrivals"] == gone + fields["present"]
             assert close(fields["busy_area"], fields["delivered"], 1e-6, 1e-9)
-    most = {Servers: lambda: spec.servers, Sharing: lambda: max(spec.capacity)}.get(type(spec))
+    most = {Servers: lambda: spec.servers, Sharing: lambda: max(spec.capacity), Batch: lambda: 1.0}.get(type(spec))
     if isinstance(spec, Sharing) and spec.quota is not None:
         periods = math.floor(DURATION / spec.quota.period) + 1
         best = max(rate / min(jobs, spec.quota.processors) for jobs, rate in enumerate(spec.capacity, start=1))

@@ -214,6 +214,20 @@ def test_a_flush_writes_the_bytes_of_all_that_it_serves():
     assert throughput(disk, "fsync: 100 kB", "rate: 2k/s") == pytest.approx(4 / 0.018, rel=0.01)
 
 
+@pytest.mark.parametrize("most", ["", "most: 3, "])
+def test_a_flush_is_as_busy_as_full_ones_would_be(most):
+    disk = f"{{iops: 1000, bandwidth: 100 MB/s, write_bandwidth: 50 MB/s, fsync: {{time: 6 ms, {most}cv: 0}}}}"
+    of_each = 0.02 + (0.002 if most else 0.0)
+    for rate in (30, 60):
+        found = sim.run(model(disk, "fsync: 1 MB", f"rate: {rate}/s"), sim.Settings(duration=60.0, replications=4))
+        busy = found.resources["hosts.h.disk.fsync"].utilization
+        expected = min(of_each * found.workloads["w"].throughput_per_s.value, 1.0)
+        assert busy.value == pytest.approx(expected, rel=0.01)
+        assert (found.bottleneck.resource, found.bottleneck.utilization) == ("hosts.h.disk.fsync", busy)
+        assert found.bottleneck.saturation_factor == pytest.approx(1.0 / of_each / rate, rel=1e-3)
+    assert "times the capacity of hosts.h.disk.fsync" in found.verdict
+
+
 def test_one_operation_for_many_items():
     """100 items of 1 kB each cost 100 operations, or 4 of 25 items: limited by 1,000 operations a second."""
     disk = "{iops: 1000, queue_depth: 4, bandwidth: 100 MB/s}"

@@ -248,11 +248,11 @@ class Reading:
         return self._means[draw]
 
     def asked(self, instruction: ops.Work | ops.TakeTokens) -> float:
-        """Mean work units that a visit asks for; of a batch's place, the seconds that it is held in a full one."""
+        """Mean work units that a visit asks for; of a batch's server, the seconds that are its part of a full one."""
         amount, stations = self.mean(instruction.amount), instruction.place.stations
         if stations[0] not in self._batches:
             return amount
-        full = [self.mean(each.base) + each.most * amount for each in (self._batches[n] for n in stations)]
+        full = [self.mean(each.base) / each.most + amount for each in (self._batches[n] for n in stations)]
         return math.fsum(full) / len(full)
 
     def _lone_batch(self, stations: tuple[int, ...]) -> float:

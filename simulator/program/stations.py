@@ -269,12 +269,15 @@ Station = (
 
 
 def capacity_of(station: Station) -> float:
-    """Units that a station's busy area grows by in a second at most; infinite where there is no such thing."""
+    """Units that a station's busy area grows by in a second at most; infinite where there is no such thing.
+
+    A batch's busy area is the time that its jobs would have taken in full batches.
+    """
     match station:
         case Servers():
             return float(station.servers)
         case Batch():
-            return float(station.most)
+            return 1.0
         case Inference():
             return float(station.sequences)
         case Sharing(_, capacity, quota):

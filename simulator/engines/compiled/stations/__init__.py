@@ -60,14 +60,15 @@ def sample(w: Record, s: Record) -> tuple[float, float]:
         in_progress = s.owed + s.busy * sharing.virtual_now(w, s)
     elif s.kind == POOL or s.kind == GAUGE:
         pool.account(w, s)
+    elif s.kind == BATCH:
+        pool.account(w, s)
+        in_progress = s.used * (w.now - s.began)
     elif s.kind == BREAKER:
         breaker.account(w, s)
     else:
         station.account(w, s)
         if s.kind == SERVERS:
             in_progress = s.busy * w.now - s.started
-        elif s.kind == BATCH:
-            in_progress = s.busy * (w.now - s.began)
         elif s.kind == INFERENCE:
             in_progress = inference.in_progress(w, s)
     return s.delivered + in_progress, s.busy + s.waiting

@@ -7,7 +7,8 @@ from simulator.engines.compiled.draws_at import drawn
 from simulator.engines.compiled.layout import NONE
 from simulator.engines.compiled.pointers import Record, compiled, inlined, queue_at, station_at, token_at
 from simulator.engines.compiled.stations import queue
-from simulator.engines.compiled.stations.station import BLOCKS, account, ask, join_queue, leave_queue
+from simulator.engines.compiled.stations.pool import account
+from simulator.engines.compiled.stations.station import BLOCKS, ask, join_queue, leave_queue
 from simulator.engines.compiled.tokens import served, waited, wake
 
 WAITS, IN_SERVICE = range(2)  # the queues
@@ -60,6 +61,7 @@ def _stop_lingering(w: Record, s: Record, station: int) -> None:
 def _start(w: Record, s: Record, station: int) -> None:
     _stop_lingering(w, s, station)
     duration = drawn(w, s.base, s.batches, 0)
+    s.each = duration / s.most
     s.batches += 1
     s.serving = 1
     s.began = w.now
@@ -71,7 +73,18 @@ def _start(w: Record, s: Record, station: int) -> None:
         queue.push(w, s, token, IN_SERVICE)
         s.busy += 1
         duration += token_at(w.tokens, token).amount
+    s.lasts = duration
+    token = queue_at(w.queues, s.queue + IN_SERVICE).first
+    while token != NONE:
+        s.used += _work(s, token_at(w.tokens, token))
+        token = token_at(w.tokens, token).after
     heap.schedule(w, duration, w.first_station + station)
+
+
+@inlined
+def _work(s: Record, t: Record) -> float:
+    """Seconds of a full batch's that a job in service does in a second."""
+    return (s.each + t.amount) / s.lasts if s.lasts > 0.0 else 0.0
 
 
 @compiled
@@ -98,8 +111,10 @@ def complete(w: Record, station: int) -> None:
 def _leave(w: Record, s: Record, token: int) -> None:
     queue.remove(w, s, token)
     t = token_at(w.tokens, token)
-    s.delivered += w.now - t.since
+    work = _work(s, t)
+    s.delivered += work * (w.now - t.since)
     s.busy -= 1
+    s.used = s.used - work if s.busy else 0.0
     served(w, token)
     t.at = NONE
 

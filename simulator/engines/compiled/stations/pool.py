@@ -13,7 +13,7 @@ from simulator.program.program import DOES_NOT_FIT, REFUSED, WAITED_TOO_LONG
 
 @inlined
 def account(w: Record, s: Record) -> None:
-    """Bring the integrals up to now; units are busy, not those who hold them."""
+    """Bring the integrals up to now; what is `used` is busy, not those who use it."""
     span = w.now - s.last
     if span > 0.0:
         s.busy_area += span * s.used

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class BatchStation(Station):
-    """`Batch`: `busy` counts the jobs in service, so a server that is `most` busy can do no more."""
+    """`Batch`: `busy` counts the jobs in service, `used` the share of its time that they take in full batches.
+
+    There a job takes `each` seconds of the base beside its own. A batch in service `lasts` so long.
+    """
 
     def __init__(self, engine: Engine, spec: Batch) -> None:
         super().__init__(engine)
@@ -26,8 +29,18 @@ class BatchStation(Station):
         self.queue = Queue(Discipline.FIFO)
         self.batch: dict[Token, None] = {}
         self.serving = False
-        self.began = 0.0
+        self.began = self.each = self.lasts = self.used = 0.0
         self.timer: Any = None  # runs while the server is free and the first waiting job lingers
+
+    def account(self) -> float:
+        """Bring the integrals of work and of jobs waiting up to now."""
+        now = self.engine.environment.now
+        span = now - self.last
+        if span > 0.0:
+            self.busy_area += span * self.used
+            self.waiting_area += span * self.waiting
+            self.last = now
+        return now
 
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for service in which `amount` seconds are the job's own."""
@@ -65,6 +78,7 @@ class BatchStation(Station):
     def _start(self, now: float) -> None:
         self._stop_lingering()
         duration = self.base.at(self.batches)
+        self.each = duration / self.most
         self.batches += 1
         self.serving = True
         self.began = now
@@ -75,7 +89,14 @@ class BatchStation(Station):
             self.batch[token] = None
             self.busy += 1
             duration += token.amount
+        self.lasts = duration
+        for token in self.batch:
+            self.used += self._work(token)
         self.engine.after(duration, self._complete, None)
+
+    def _work(self, token: Token) -> float:
+        """Seconds of a full batch's that a job in service does in a second."""
+        return (self.each + token.amount) / self.lasts if self.lasts > 0.0 else 0.0
 
     def _complete(self, _: None) -> None:
         now = self.account()
@@ -89,8 +110,10 @@ class BatchStation(Station):
             self._start_or_linger(now)
 
     def _leave(self, token: Token, now: float) -> None:
-        self.delivered += now - token.since
+        work = self._work(token)
+        self.delivered += work * (now - token.since)
         self.busy -= 1
+        self.used = self.used - work if self.busy else 0.0
         token.served(now)
         token.at = None
 
@@ -113,5 +136,5 @@ class BatchStation(Station):
                 self._linger(now)
 
     def in_progress(self, now: float) -> float:
-        """Seconds of service that jobs now in service have had."""
-        return self.busy * (now - self.began)
+        """What jobs now in service have had."""
+        return self.used * (now - self.began)
