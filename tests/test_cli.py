@@ -17,8 +17,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import simulator as sim
 from simulator import cli
 from simulator.study import store
+from simulator.study.executor import WorkerLostError
 
 SHOP = """
 name: shop
@@ -734,14 +736,41 @@ def test_an_interrupt_stops_the_compiled_engine_within_two_seconds(long_run, fol
 def test_an_interrupted_sweep_keeps_the_points_that_were_finished(folder, jobs):
     (folder / "table.csv").write_text("an older one")
     durations = "run.duration=1s,2s,10000000s,3s"
+    finished, shown = (["1s", "2s"], b" 50%") if jobs == 1 else (["1s", "2s", "3s"], b" 75%")
     code, seen = in_a_terminal(
-        ["sweep", "shop.yaml", "--vary", durations, "-r", "3", "-j", jobs, "-o", "table.csv"], until=b" 50%"
+        ["sweep", "shop.yaml", "--vary", durations, "-r", "3", "-j", jobs, "-o", "table.csv"], until=shown
     )
     assert code == 130
-    assert "tpsim: 2 of 4 points were finished: table.partial.csv" in seen
+    assert f"tpsim: {len(finished)} of 4 points were finished: table.partial.csv" in seen
     assert seen.rstrip().endswith("tpsim: interrupted")
     assert (folder / "table.csv").read_text() == "an older one"
+    assert pd.read_csv(folder / "table.partial.csv")["run.duration"].unique().tolist() == finished
+
+
+def test_a_sweep_that_loses_a_worker_keeps_the_points_that_were_finished(tpsim, folder, monkeypatch):
+    def lose(system, settings):
+        if system.run.duration == 3.0:
+            raise WorkerLostError("a worker process was lost")
+        return sim.run(system, settings)
+
+    monkeypatch.setattr("simulator.study.sweep.run", lose)
+    outcome = tpsim(*VERBS["sweep"][:2], "--vary", "run.duration=1s,2s,3s", "-r", "2", "-j", "1", "-o", "table.csv")
+    assert (outcome.code, outcome.out) == (1, "")
+    lines = ["2 of 3 points were finished: table.partial.csv", "a worker process was lost"]
+    assert outcome.err.splitlines() == [f"tpsim: {line}" for line in lines]
     assert pd.read_csv(folder / "table.partial.csv")["run.duration"].unique().tolist() == ["1s", "2s"]
+
+
+def test_a_table_that_a_full_disk_refuses_is_printed(tpsim, folder, monkeypatch):
+    def full(path, table):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    printed = tpsim(*VERBS["sweep"])
+    monkeypatch.setattr("simulator.study.store.write_table", full)
+    outcome = tpsim(*VERBS["sweep"], "-o", "table.csv")
+    assert outcome.code == 3
+    assert "No space left on device" in outcome.err
+    assert outcome.out == printed.out
 
 
 def test_a_sweep_interrupted_before_any_point_leaves_no_file(tpsim, folder, monkeypatch):

@@ -20,6 +20,7 @@ PACKAGE = Path(simulator.__file__).parent
 # What each room may import, apart from itself. A line names only rooms above it, so arrows go one way.
 ALLOWED = {
     "errors": set(),
+    "interrupts": set(),
     "units": set(),
     "elementary": set(),
     "hashing": set(),
@@ -31,8 +32,8 @@ ALLOWED = {
     "analytic": {"errors", "elementary", "distributions", "hashing", "streams", "traces", "program"},
     "model": {"errors", "units", "distributions", "hashing", "traces", "program", "analytic"},
     "results": {"errors", "units", "streams", "program", "records", "model", "analytic"},
-    "engines": {"errors", "elementary", "distributions", "hashing", "streams", "program", "records"},
-    "study": {"errors", "units", "program", "records", "model", "analytic", "results", "engines"},
+    "engines": {"errors", "interrupts", "elementary", "distributions", "hashing", "streams", "program", "records"},
+    "study": {"errors", "interrupts", "units", "program", "records", "model", "analytic", "results", "engines"},
     "calibration": {"errors", "units", "distributions", "program", "records", "model", "analytic", "results", "study"},
     "report": {"errors", "units", "model", "analytic", "results", "study", "calibration"},
     "cli": {"errors", "units", "model", "analytic", "results", "study", "calibration", "report"},

@@ -3,16 +3,19 @@
 import hashlib
 import os
 import pickle
+import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from simulator.engines import unkept
 from simulator.engines.compiled import compiling
-from simulator.engines.compiled.building import library_of
+from simulator.engines.compiled.apart import compiled_apart
+from simulator.engines.compiled.building import library_of, machine_code
 from simulator.engines.compiled.compiling import compiled_once, is_kept
 from simulator.engines.compiled.linking import Part, Whole
 from simulator.engines.compiled.machine_code import MachineCode
@@ -52,6 +55,7 @@ def library(helper):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiling, "compiled_apart", machine_code)  # the same in a process of its own takes seconds
     monkeypatch.setattr(unkept, "_content", {})
     compiled_once.cache_clear()
     yield tmp_path
@@ -76,7 +80,7 @@ def test_compiled_functions_do_what_they_say(cache):
 def test_a_whole_is_read_again_from_disk_without_being_compiled(cache, monkeypatch):
     first = compiled_once(__name__, "twice_the_sum", SIGNATURE)
     compiled_once.cache_clear()
-    monkeypatch.setattr("simulator.engines.compiled.building.machine_code", None)
+    monkeypatch.setattr(compiling, "compiled_apart", None)
     again = compiled_once(__name__, "twice_the_sum", SIGNATURE)
     assert again is not first
     assert again(10) == first(10) == 670
@@ -212,7 +216,7 @@ def test_workers_use_code_that_could_not_be_kept_and_say_nothing(cache, monkeypa
     compiled_once(__name__, "twice_the_sum", SIGNATURE)
     given = unkept.everything()
     monkeypatch.setattr(unkept, "_content", {})
-    monkeypatch.setattr("simulator.engines.compiled.building.machine_code", None)
+    monkeypatch.setattr(compiling, "compiled_apart", None)
     compiled_once.cache_clear()
     assert not is_kept("twice_the_sum")
     unkept.adopt(given)
@@ -235,6 +239,15 @@ def test_an_engine_that_may_not_be_compiled_is_refused_clearly(cache, monkeypatc
     with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT set: unset it, or use --engine simpy"):
         compiled_once(__name__, "twice_the_sum", SIGNATURE, True)
     assert not caplog.records
+
+
+def test_a_process_of_its_own_compiles_the_same():
+    assert compiled_apart(__name__, "twice_the_sum", SIGNATURE).function(SIGNATURE)(10) == 670
+
+
+def test_a_compilation_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="no_such_function"):
+        compiled_apart(__name__, "no_such_function", SIGNATURE)
 
 
 RUN = """
@@ -269,6 +282,24 @@ def test_workers_do_not_compile_again_what_cannot_be_kept(tmp_path):
     usual, done = run("-j", "2"), run("-j", "2", NUMBA_CACHE_DIR=str(tmp_path / "file"))
     assert (done.returncode, done.stdout) == (usual.returncode, usual.stdout)
     assert done.stderr.count("compiling the engine") == done.stderr.count("could not be kept") == 1
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_an_interrupt_ends_compiling(tmp_path, jobs):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator.cli", "run", str(ROOT / "models/web-shop.yaml"), "-j", jobs],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert "compiling the engine" in process.stderr.readline()
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    assert process.communicate(timeout=30) == ("", "tpsim: interrupted\n")
+    shared_by = max(os.getloadavg()[0] / len(os.sched_getaffinity(0)), 1.0)  # a processor
+    assert time.monotonic() - start < 2.0 * shared_by
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_may_not_compile_its_engine_says_what_to_do(tmp_path):

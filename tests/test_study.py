@@ -5,6 +5,7 @@ The system is a disk of queue depth 1 under Poisson arrivals, which is M/M/1: th
 
 import math
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -439,6 +440,53 @@ def test_tasks_keep_their_order():
 def test_an_error_of_a_task_is_raised_here():
     with pytest.raises(UsageError, match="not 2"):
         list(map_tasks(refuse, [2, 3], 2))
+
+
+def end_soon(_):
+    """A result that does not go through the pipe at once, and an end of the worker before it has."""
+    import os
+    import signal
+    import threading
+
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(10_000_000)
+
+
+@pytest.mark.parametrize("stops", [WorkerLostError, KeyboardInterrupt])
+def test_a_worker_that_is_lost_half_way_through_a_result_holds_nobody_up(stops):
+    def wait(number, outcome):
+        if stops is KeyboardInterrupt:
+            raise stops
+        time.sleep(1.0)
+
+    with pytest.raises(stops):
+        list(map_tasks(first_quickly, [0, 1], 2, wait))
+
+
+def first_quickly(number):
+    return end_soon(number) if number else number
+
+
+def test_outcomes_are_told_of_as_they_come():
+    came = []
+    outcomes = list(map_tasks(first_slowly, range(4), 2, lambda number, outcome: came.append((number, outcome))))
+    assert outcomes == [0, 1, 2, 3]
+    assert came == [(1, 1), (2, 2), (3, 3), (0, 0)]
+
+
+def first_slowly(number):
+    time.sleep(0.0 if number else 3.0)
+    return number
+
+
+def test_the_first_error_is_raised_though_a_later_one_comes_before():
+    with pytest.raises(UsageError, match="not 0"):
+        list(map_tasks(refuse_slowly, range(3), 2))
+
+
+def refuse_slowly(number):
+    time.sleep(0.0 if number else 2.0)
+    raise UsageError(f"not {number}")
 
 
 def test_a_lost_worker_is_said():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,6 +29,10 @@ from simulator.cli.output import print_json, say
 from simulator.cli.progress import Bar
 from simulator.errors import UsageError
 
+if TYPE_CHECKING:
+    from simulator.results.results import Results
+    from simulator.study.sweep import Point
+
 
 def sweep(
     model: Model,
@@ -50,7 +55,7 @@ def sweep(
 ) -> None:
     """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
     from simulator.study import store
-    from simulator.study.sweep import Axis, SweepInterrupted, tidy
+    from simulator.study.sweep import Axis, tidy
     from simulator.study.sweep import sweep as sweep_model
 
     if output is not None and output.suffix not in (".csv", ".parquet"):
@@ -58,18 +63,24 @@ def sweep(
     axes = [Axis.parse(text) for text in vary]
     objectives = [objective_of(text) for text in objective or ()]
     settings = settings_of(seed, duration, replications, precision, engine, jobs, summaries_only)
+    finished: dict[int, tuple[Point, Results]] = {}
     try:
         with Bar("points") as bar:
-            points = sweep_model(model_path(model), axes, sets or (), settings, bar, objectives)
-    except SweepInterrupted as interrupt:
-        if output is not None and interrupt.finished:
+            points = sweep_model(model_path(model), axes, sets or (), settings, bar, objectives, finished)
+    except BaseException:
+        if output is not None and finished:
             part = output.with_suffix(f".partial{output.suffix}")
-            store.write_table(part, tidy(interrupt.finished))
-            say(f"tpsim: {len(interrupt.finished)} of {interrupt.planned} points were finished: {part}", INTERRUPTED)
+            store.write_table(part, tidy([finished[number] for number in sorted(finished)]))
+            planned = math.prod(len(axis.values) for axis in axes)
+            say(f"tpsim: {len(finished)} of {planned} points were finished: {part}", INTERRUPTED)
         raise
     table = tidy(points)
     if output is not None:
-        store.write_table(output, table)
+        try:
+            store.write_table(output, table)
+        except OSError:
+            table.to_csv(sys.stdout, index=False)  # lest it be lost
+            raise
         print(f"{len(points)} points: {output}")
     elif as_json:
         from simulator.results.results import SCHEMA_VERSION, to_json

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing import connection, forkserver, resource_tracker
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from simulator.engines import unkept
 from simulator.errors import TpsimError
+from simulator.interrupts import interrupts_held_back
+from simulator.study.worker import LostConnectionError, Worker
 
 PRELOADED = ["__main__", "simulator.study.run", "simulator.engines.compiled.loaded"]
 Task = TypeVar("Task")
@@ -33,28 +33,78 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_tasks(function: Callable[[Task], Outcome], tasks: Sequence[Task], jobs: int) -> Iterator[Outcome]:
+def map_tasks(
+    function: Callable[[Task], Outcome],
+    tasks: Sequence[Task],
+    jobs: int,
+    done: Callable[[int, Outcome], None] = lambda number, outcome: None,
+) -> Iterator[Outcome]:
     """Yield function(task) of each task in order; `jobs` processes work ahead.
 
-    An interrupt ends the workers at once, and they end themselves where this process is killed. Raises
-    WorkerLostError where a worker was killed.
+    `done` is told of every outcome with the task's number as soon as it is there, in whatever order. An interrupt ends
+    the workers at once, and they end themselves where this process is killed. Raises WorkerLostError where a worker was
+    killed.
     """
     if jobs <= 1 or len(tasks) <= 1:
-        yield from map(function, tasks)
+        for number, task in enumerate(tasks):
+            outcome = function(task)
+            done(number, outcome)
+            yield outcome
         return
-    executor = ProcessPoolExecutor(min(jobs, len(tasks)), _context(), _begin, (unkept.everything(),))
+    with interrupts_held_back():
+        workers = [Worker(_context()) for _ in range(min(jobs, len(tasks)))]
     try:
-        with interrupts_held_back():
-            futures: list[Future[Outcome]] = [executor.submit(function, task) for task in tasks]
-        for future in futures:
-            yield future.result()
-    except BrokenProcessPool:
+        yield from _in_order(_ends(workers, function, tasks), done)
+    except LostConnectionError:
         raise WorkerLostError(
             "a worker process was lost: for want of memory (try fewer jobs, -j), or because a script that runs more "
             "than one job does not guard itself with `if __name__ == '__main__':`"
         ) from None
     finally:
-        _stop(executor)
+        for worker in workers:
+            worker.stop()
+
+
+def _in_order(ends: Iterator[tuple[int, bool, Any]], done: Callable[[int, Outcome], None]) -> Iterator[Outcome]:
+    """Yield results, and raise errors, by the numbers of their tasks, from 0 on, however they come."""
+    early: dict[int, tuple[bool, Any]] = {}
+    following = 0
+    for number, succeeded, outcome in ends:
+        if succeeded:
+            done(number, outcome)
+        early[number] = succeeded, outcome
+        while following in early:
+            succeeded, outcome = early.pop(following)
+            if not succeeded:
+                raise outcome
+            yield outcome
+            following += 1
+
+
+def _ends(
+    workers: Sequence[Worker], function: Callable[[Task], Outcome], tasks: Sequence[Task]
+) -> Iterator[tuple[int, bool, Any]]:
+    """The number of each task, whether it succeeded, and its result or error, as they come.
+
+    A worker has one task at a time: it reads the next one when it has got rid of what came of the last.
+    """
+    left = iter(enumerate(tasks))
+    at_work: dict[Connection, tuple[Worker, int]] = {}
+
+    def give(worker: Worker) -> None:
+        for number, task in itertools.islice(left, 1):
+            worker.give(function, task)
+            at_work[worker.connection] = worker, number
+
+    for worker in workers:
+        give(worker)
+    while at_work:
+        for ready in connection.wait(list(at_work)):
+            assert isinstance(ready, Connection)
+            worker, number = at_work.pop(ready)
+            end = worker.take()
+            give(worker)
+            yield number, *end
 
 
 def start_early() -> None:
@@ -100,63 +150,3 @@ def _without_working_directory() -> Iterator[None]:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
-
-
-@contextmanager
-def interrupts_held_back() -> Iterator[None]:
-    """Deliver an interrupt after the block; processes started in it never get one of their own.
-
-    A blocked signal is inherited, but comes to this process all the same where one of its threads, say of a
-    numerical library, does not block it: so the handler waits, too. Only the main thread is ever interrupted.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    came: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
-    try:
-        with _inherited_block():
-            yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if came:
-            signal.raise_signal(signal.SIGINT)
-
-
-@contextmanager
-def _inherited_block() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin(machine_code: Mapping[str, bytes]) -> None:
-    """Begin as a worker, with the machine code that the parent compiled where it is not on disk."""
-    _belong_to_the_parent()
-    unkept.adopt(machine_code)
-
-
-def _belong_to_the_parent() -> None:
-    """Leave interrupts to the parent, and end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_the_parent, daemon=True).start()
-
-
-def _end_with_the_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _stop(executor: ProcessPoolExecutor) -> None:
-    processes = list((executor._processes or {}).values())
-    executor.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
-        process.terminate()

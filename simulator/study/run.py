@@ -22,7 +22,7 @@ from simulator.results.replication import Reduction, Replication, reduce
 from simulator.results.results import Results
 from simulator.results.section import Section, sections_of
 from simulator.results.summary import Summary
-from simulator.study.executor import interrupts_held_back, map_tasks
+from simulator.study.executor import map_tasks
 from simulator.study.length import automatic_duration
 
 REPLICATIONS = 10
@@ -158,8 +158,7 @@ class Experiment:
             for number in range(len(self.replications), count)
         ]
         jobs = 1 if settings.processes else settings.jobs
-        with interrupts_held_back():  # loading machine code would swallow one
-            prepare(self.program, settings.engine)
+        prepare(self.program, settings.engine)
         for reduced, records in map_tasks(replicate, tasks, jobs):
             self.replications.append(reduced)
             if settings.keep is not None and records is not None:
@@ -182,8 +181,7 @@ class Experiment:
 
 def prepare_engine(system: System, settings: Settings) -> None:
     """Make the engine ready here, once, before worker processes each do so."""
-    with interrupts_held_back():
-        prepare(lower(system), settings.engine)
+    prepare(lower(system), settings.engine)
 
 
 def run(system: System, settings: Settings | None = None) -> Results:

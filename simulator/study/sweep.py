@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 Point = dict[str, Any]
 
 
-class SweepInterrupted(KeyboardInterrupt):
-    """The interrupt of a sweep, with the points that were finished and the number of all."""
-
-    def __init__(self, finished: list[tuple[Point, Results]], planned: int) -> None:
-        super().__init__()
-        self.finished = finished
-        self.planned = planned
-
-
 @dataclass(frozen=True, slots=True)
 class Axis:
     """A field of the model, by path, and the values that it takes."""
@@ -80,13 +71,14 @@ def sweep(
     settings: Settings | None = None,
     tell: Callable[[int, int], None] | None = None,
     objectives: Sequence[Objective] = (),
+    finished: dict[int, tuple[Point, Results]] | None = None,
 ) -> list[tuple[Point, Results]]:
     """Simulate a model file at every point of the grid, points in parallel, all with the same seed.
 
     Where `objectives` are given, they take the place of the model's own.
 
-    Every point is validated before the first is simulated; raises InputError with the problems of all of them, and
-    SweepInterrupted where it is interrupted.
+    Every point is validated before the first is simulated; raises InputError with the problems of all of them. Points
+    get into `finished`, by their number, as soon as they are: they are there whatever ends the sweep early.
     """
     settings = settings or Settings()
     points = grid(axes)
@@ -100,15 +92,15 @@ def sweep(
         systems = [system.model_copy(update={"objectives": list(objectives)}) for system in systems]
     prepare_engine(systems[0], settings)
     one_job = replace(settings, jobs=1, progress=None)
-    finished: list[tuple[Point, Results]] = []
-    try:
-        for point, result in zip(points, map_tasks(_Runner(one_job), systems, settings.jobs), strict=True):
-            finished.append((point, result))
-            if tell:
-                tell(len(finished), len(systems))
-    except KeyboardInterrupt:
-        raise SweepInterrupted(finished, len(points)) from None
-    return finished
+    found = {} if finished is None else finished
+
+    def keep(number: int, results: Results) -> None:
+        found[number] = points[number], results
+        if tell:
+            tell(len(found), len(systems))
+
+    results = map_tasks(_Runner(one_job), systems, settings.jobs, keep)
+    return list(zip(points, results, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -24,3 +26,11 @@ def machine_code(module: str, name: str, signature: str) -> MachineCode:
     symbol, library = library_of(module, name, signature)
     _, _, (object_code, _) = library.serialize_using_object_code()
     return MachineCode(symbol, object_code)
+
+
+def write() -> None:
+    """Compile what the command line says, module, function and signature, and write symbol and code to stdout."""
+    with os.fdopen(os.dup(1), "wb") as output:
+        os.dup2(2, 1)  # for all that anything else may print
+        code = machine_code(*sys.argv[1:4])
+        output.write(code.symbol.encode() + b"\n" + code.object_code)

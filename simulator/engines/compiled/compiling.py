@@ -26,8 +26,10 @@ from typing import Any
 
 from simulator import elementary, hashing, records, streams
 from simulator.engines import unkept
+from simulator.engines.compiled.apart import compiled_apart
 from simulator.engines.compiled.machine_code import MachineCode, processor
 from simulator.errors import UsageError
+from simulator.interrupts import interrupts_held_back
 from simulator.program import program, stations, step_time
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,7 @@ def compiled_once(module: str, name: str, signature: str, announce: bool = False
     function = _loaded(file, signature)
     if function is None:
         code = _compiled(module, name, signature, announce)
-        function = code.function(signature)
+        function = _linked(code, signature)
         _keep(file, code, announce)
     return function
 
@@ -63,8 +65,14 @@ def _loaded(file: str, signature: str) -> Callable[..., Any] | None:
     code = _kept(file)
     if code is not None:
         with contextlib.suppress(LookupError):
-            return code.function(signature)
+            return _linked(code, signature)
     return None
+
+
+def _linked(code: MachineCode, signature: str) -> Callable[..., Any]:
+    """The function, of which LLVM swallows an interrupt that comes while it loads it."""
+    with interrupts_held_back():
+        return code.function(signature)
 
 
 def _compiled(module: str, name: str, signature: str, announce: bool) -> MachineCode:
@@ -76,9 +84,7 @@ def _compiled(module: str, name: str, signature: str, announce: bool) -> Machine
         )
     if announce:
         log.warning("tpsim: compiling the engine, once for this version: this takes up to half a minute")
-    from simulator.engines.compiled.building import machine_code
-
-    return machine_code(module, name, signature)
+    return compiled_apart(module, name, signature)
 
 
 def _kept(file: str) -> MachineCode | None:
