@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from simulator.analytic.popular_keys import PopularKey
 from simulator.program.program import Program
 from simulator.program.stations import Bucket
 
@@ -33,13 +34,13 @@ class LimitFacts:
     rejects: bool
 
 
-def limits(program: Program, loads: Mapping[str, float], shares: Mapping[int, float]) -> tuple[LimitFacts, ...]:
+def limits(program: Program, loads: Mapping[str, float], popular: Mapping[int, PopularKey]) -> tuple[LimitFacts, ...]:
     """The limits of a Program, under loads (requests or tokens a second) by resource.
 
-    `shares` is that of the most popular key, by the stations that have a bucket for every key.
+    `popular` is the most popular key, by the stations that have a bucket for every key.
     """
     return tuple(
-        _facts(station, *whose, loads[station.resource] * shares.get(number, 1.0))
+        _facts(station, *whose, loads[station.resource] * (popular[number].share if number in popular else 1.0))
         for number, station in enumerate(program.stations)
         if isinstance(station, Bucket) and (whose := _whose(station)) is not None
     )

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from simulator.analytic.demands import facts
+from simulator.analytic.popular_keys import watched
 from simulator.distributions import Constant, Discrete, Uniform
 from simulator.errors import InputError, Problem
 from simulator.model.conversation import Talk
@@ -61,7 +62,7 @@ def lower(system: System) -> p.Program:
         first = Lowering(system)
         program = first.program()
         cycles, settled = _cycles(system, program), settle(program, first.unsettled)
-        return Lowering(system, cycles, settled).program() if cycles or settled else program
+        return watched(Lowering(system, cycles, settled).program() if cycles or settled else program)
     except TooLargeError as error:
         raise InputError([Problem(system.name, 0, 0, "services", str(error))]) from None
     except TraceError as error:

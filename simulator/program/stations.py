@@ -110,12 +110,14 @@ class KeyedLocks:
     """`capacity` units for every key, one of which a token holds across other instructions; FIFO queue of each key.
 
     The units of a key come into being when it is first asked for, and are forgotten when all of them are free. A
-    token that finds `queue_limit` tokens waiting for its key (None: no limit) fails with `queue full`.
+    token that finds `queue_limit` tokens waiting for its key (None: no limit) fails with `queue full`. The busy area is
+    that of the key `watched` alone, where there is one.
     """
 
     resource: str
     capacity: int = 1
     queue_limit: int | None = None
+    watched: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,8 @@ def capacity_of(station: Station) -> float:
             return max(rate * quota.share_of_time(jobs) for jobs, rate in enumerate(capacity, start=1))
         case Pool():
             return station.capacity
+        case KeyedLocks(watched=int()):
+            return float(station.capacity)
         case Bucket(keys=1):
             return station.rate
         case KeyedLocks() | Bucket() | Breaker() | Budget() | Store() | Gauge() | External():

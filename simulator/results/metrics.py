@@ -9,14 +9,13 @@ import numpy as np
 from simulator.errors import UsageError
 from simulator.model.objective import TOKEN_TIMES, Metric
 from simulator.program.program import Program, Workload
-from simulator.program.stations import KeyedLocks, Pool
+from simulator.program.stations import KeyedLocks, Pool, capacity_of
 from simulator.results.latencies import Latencies, joined
 from simulator.results.results import Results
 from simulator.results.section import Section
 from simulator.results.statistics import (
     Statistic,
     busiest_instance,
-    capacity,
     error_rate,
     latencies,
     mean_of,
@@ -135,7 +134,7 @@ def busiest(
     """
     found: dict[str, Statistic] = {}
     for resource, stations in program.resources().items():
-        if resource not in without and np.isfinite(capacity(program, stations)):
+        if resource not in without and np.isfinite(sum(capacity_of(program.stations[number]) for number in stations)):
             found[resource] = busiest_instance(sections, program, stations)
     if not found:
         return None, Statistic(float("nan"), np.full(len(sections), np.nan))

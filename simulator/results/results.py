@@ -178,8 +178,7 @@ class ResourceResult:
 
     `utilization` is the mean over the instances, `busiest_utilization` that of the busiest one. That of a limit, or of
     another token bucket, is the share that was taken of the tokens that there were: those that came at its rate, and
-    those that were used up of its burst. That of the locks of keys is that of the key which is asked for most, all keys
-    being held for equally long.
+    those that were used up of its burst. That of the locks of keys is that of the key which is asked for most.
     """
 
     kind: str

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simulator.analytic.popular_keys import capacities_of_keys
 from simulator.program.program import Program
-from simulator.program.stations import Bucket, Inference, KeyedLocks, capacity_of
+from simulator.program.stations import Bucket, Inference, capacity_of
 from simulator.records import Floats
 from simulator.results.engine_load import engine_load
 from simulator.results.estimate import Estimate, proportion_interval, sectioned
@@ -92,15 +91,6 @@ def error_rate(sections: Sequence[Section], workloads: Sequence[int]) -> Statist
     return replace(ratio(failed, ended), most=1.0, trials=int(sum(ended)))
 
 
-def capacity(program: Program, stations: tuple[int, ...]) -> float:
-    """Units that the busy area of some stations grows by in a second at most; infinite where there is no such thing.
-
-    Keyed locks can be held that much when the most popular key is always held, and all keys for equally long.
-    """
-    of_keys = capacities_of_keys(program) if isinstance(program.stations[stations[0]], KeyedLocks) else {}
-    return sum(of_keys.get(number, capacity_of(program.stations[number])) for number in stations)
-
-
 def utilization(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:
     """Busy share of some stations' joint capacity; of an LLM's engines, of the sequences that they could end.
 
@@ -111,9 +101,9 @@ def utilization(sections: Sequence[Section], program: Program, stations: tuple[i
     if isinstance(program.stations[stations[0]], Inference):
         lengths = [len(stations) * section.length for section in sections]
         return replace(ratio(engine_load(sections, program, stations), lengths), most=1.0)
-    most = [capacity(program, stations) * section.length for section in sections]
+    capacity = sum(capacity_of(program.stations[number]) for number in stations)
     busy = [float(station_field(section, stations, "busy_area").sum()) for section in sections]
-    return replace(ratio([min(each) for each in zip(busy, most, strict=True)], most), most=1.0)
+    return replace(ratio(busy, [capacity * section.length for section in sections]), most=1.0)
 
 
 def share_of_tokens(sections: Sequence[Section], program: Program, stations: tuple[int, ...]) -> Statistic:

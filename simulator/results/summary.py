@@ -11,7 +11,7 @@ from simulator.analytic.demands import Facts
 from simulator.model.system import System
 from simulator.program.arrivals import Replay
 from simulator.program.program import Program, Users
-from simulator.program.stations import Gauge, Store
+from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
@@ -33,7 +33,6 @@ from simulator.results.section import Section, station_field
 from simulator.results.statistics import (
     Statistic,
     busiest_instance,
-    capacity,
     error_rate,
     hit_ratio,
     latencies,
@@ -241,7 +240,7 @@ class Summary:
     def _resource(self, stations: tuple[int, ...]) -> ResourceResult:
         sections, program = self.sections, self.program
         kind = program.stations[stations[0]]
-        limited = np.isfinite(capacity(program, stations))
+        limited = np.isfinite(sum(capacity_of(program.stations[number]) for number in stations))
 
         def total(name: str) -> list[float]:
             return [float(station_field(section, stations, name).sum()) for section in sections]

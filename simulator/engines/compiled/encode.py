@@ -301,11 +301,11 @@ class Encoder:
                     "wait_limit": NONE if wait_limit is None else wait_limit, "standing": standing,
                     "refusal": refusal,
                 }  # fmt: skip
-            case KeyedLocks(_, units, limit):
+            case KeyedLocks(_, units, limit, watched):
                 self.stores += 1
                 return {
                     "kind": Kind.KEYED_LOCKS, "capacity": units, "limit": NONE if limit is None else limit,
-                    "row": self.stores - 1,
+                    "row": self.stores - 1, "watched": NONE if watched is None else watched,
                 }  # fmt: skip
             case Bucket(_, rate, burst, waits, keys):
                 return {

@@ -223,6 +223,8 @@ STATION = np.dtype(
         # Store: entries in order of use or insertion; LFU: a heap of `busy` entries that starts at `uses`.
         ("entries_most", "i8"), ("multiset", "i8"), ("eviction", "i8"), ("time_to_live", "f8"), ("expires", "i8"),
         ("first", "i8"), ("end", "i8"), ("uses", "i8"), ("row", "i8"),
+        # Keyed locks: the key whose units in use are `used`; NONE: of all keys.
+        ("watched", "i8"),
         # Batch: of at most `most` jobs; those that wait are in the first queue, those in service in the second. `used`
         # is the share of the time that full batches would take, in which a job's part of the base is `each`.
         ("base", "i8"), ("batches", "i8"), ("serving", "i8"), ("began", "f8"), ("linger", "f8"), ("each", "f8"),

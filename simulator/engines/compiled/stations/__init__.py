@@ -58,7 +58,7 @@ def sample(w: Record, s: Record) -> tuple[float, float]:
     if s.kind == SHARING:
         sharing.account(w, s)
         in_progress = s.owed + s.busy * sharing.virtual_now(w, s)
-    elif s.kind == POOL or s.kind == GAUGE:
+    elif s.kind == POOL or s.kind == GAUGE or s.kind == KEYED_LOCKS:
         pool.account(w, s)
     elif s.kind == BATCH:
         pool.account(w, s)

@@ -12,8 +12,9 @@ from simulator.engines.compiled.pointers import (
     station_at,
     token_at,
 )
+from simulator.engines.compiled.stations.pool import account
 from simulator.engines.compiled.stations.queue import link, unlink
-from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, account, ask
+from simulator.engines.compiled.stations.station import BLOCKS, GOES_ON, ask
 from simulator.engines.compiled.tokens import free_hold, hold, new_hold, waited, wake
 from simulator.program.program import QUEUE_FULL
 
@@ -61,11 +62,18 @@ def enter(w: Record, station: int, token: int, key: int, component: int) -> int:
 
 @inlined
 def _grant(w: Record, s: Record, station: int, token: int, record: Record) -> None:
+    t = token_at(w.tokens, token)
     s.busy += 1
     record.held += 1
-    t = token_at(w.tokens, token)
+    _use(s, int(t.amount), 1.0)
     hold(w, t, t.reserved, station, t.amount)
     t.reserved = NONE
+
+
+@inlined
+def _use(s: Record, key: int, units: float) -> None:
+    if s.watched == NONE or key == s.watched:
+        s.used += units
 
 
 @inlined
@@ -84,6 +92,7 @@ def release(w: Record, station: int, key: int) -> None:
     account(w, s)
     s.completions += 1
     s.busy -= 1
+    _use(s, key, -1.0)
     lock = _lock_of(w, s, key)
     record = lock_at(w.locks, lock)
     record.held -= 1

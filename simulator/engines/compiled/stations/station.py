@@ -15,7 +15,7 @@ GOES_ON, BLOCKS, PAUSES = -1, -2, -3
 
 @inlined
 def account(w: Record, s: Record) -> None:
-    """Bring the integrals of a station, other than a sharing one, a pool or a batch, up to now."""
+    """Bring the integrals of a station, that is busy with tokens, up to now."""
     span = w.now - s.last
     if span > 0.0:
         s.busy_area += span * s.busy

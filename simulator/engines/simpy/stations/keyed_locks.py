@@ -31,7 +31,19 @@ class KeyedLocksStation(Station):
         super().__init__(engine)
         self.capacity = spec.capacity
         self.queue_limit = spec.queue_limit
+        self.watched = spec.watched
+        self.used = 0.0
         self.locks: dict[int, Lock] = {}
+
+    def account(self) -> float:
+        """Bring the integrals of units that are used, of the key watched or of all, and of tokens waiting up to now."""
+        now = self.engine.environment.now
+        span = now - self.last
+        if span > 0.0:
+            self.busy_area += span * self.used
+            self.waiting_area += span * self.waiting
+            self.last = now
+        return now
 
     def enter(self, token: Token, key: int, component: int) -> bool:
         """Ask for a unit of a key."""
@@ -54,7 +66,12 @@ class KeyedLocksStation(Station):
     def _grant(self, token: Token, lock: Lock) -> None:
         self.busy += 1
         lock.held += 1
+        self._use(token.amount, 1.0)
         token.holds.append((self, token.amount))
+
+    def _use(self, key: float, units: float) -> None:
+        if self.watched is None or key == self.watched:
+            self.used += units
 
     def _leave_queue(self, token: Token, now: float) -> None:
         self.waiting -= 1
@@ -67,6 +84,7 @@ class KeyedLocksStation(Station):
         now = self.account()
         self.completions += 1
         self.busy -= 1
+        self._use(amount, -1.0)
         lock = self.locks[int(amount)]
         lock.held -= 1
         if lock.waiting:
