@@ -185,6 +185,15 @@ def test_a_missing_model_is_said(tpsim, verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", [".", "..", "/", "models"])
+def test_a_folder_in_place_of_a_model_is_said(tpsim, folder, verb, name):
+    (folder / "models").mkdir()
+    outcome = tpsim(*(name if each == "shop.yaml" else each for each in VERBS[verb]))
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err == f"{name}: is a folder, expected a model file\n"
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_all_problems_of_a_model_come_at_once(tpsim, verb, folder):
     text = SHOP.replace("cpu: 2, price", "cpu: many, price").replace("{compute: 9 ms}", "{compute: 9 potatoes}")
     (folder / "shop.yaml").write_text(text)
@@ -625,6 +634,21 @@ def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
 
 
 # Pipes, signals and lost workers
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_model_comes_through_a_pipe(verb):
+    arguments = command(*(each.replace("shop.yaml", "/dev/stdin") for each in VERBS[verb]))
+    done = subprocess.run(arguments, input=SHOP, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_problem_of_a_model_in_a_pipe_has_its_place():
+    arguments = command("check", "/dev/stdin")
+    done = subprocess.run(arguments, input=SHOP.replace("count: 2", "count: two"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("/dev/stdin:4:40: hosts.app.count: got 'two', expected a whole number")
 
 
 @pytest.mark.parametrize("verb", ["run", "schema"])
