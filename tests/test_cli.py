@@ -98,7 +98,16 @@ VERBS = {
     ],
     "monitor": ["monitor", "shop.yaml", "measured-windows.csv", *QUICK],
 }
-FORCING = ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "TPSIM_DEBUG")
+FORCING = (
+    "COLUMNS",
+    "LINES",
+    "FORCE_COLOR",
+    "PY_COLORS",
+    "NO_COLOR",
+    "GITHUB_ACTIONS",
+    "TPSIM_DEBUG",
+    "PYTHONUNBUFFERED",
+)
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
 
 
@@ -651,6 +660,47 @@ def test_a_problem_of_a_model_in_a_pipe_has_its_place():
     assert done.stderr.startswith("/dev/stdin:4:40: hosts.app.count: got 'two', expected a whole number")
 
 
+def with_closed(streams, arguments):
+    """Run with file descriptors closed, as `>&-` does."""
+    code = f'exec {" ".join(f"{number}>&-" for number in streams)}; exec "$@"'
+    return subprocess.run(["bash", "-c", code, "bash", *command(*arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("closed", [[2], [0], [0, 2]])
+def test_a_closed_stderr_or_stdin_is_not_missed(tpsim, closed, jobs):
+    done = with_closed(closed, [*VERBS["sweep"], "-j", jobs])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == tpsim(*VERBS["sweep"]).out
+
+
+def test_a_failure_without_stderr_has_its_exit_code():
+    done = with_closed([2], ["check", "nowhere.yaml"])
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("arguments", [VERBS["check"], [*VERBS["run"], "-j", "2", "-o", "out"], ["--help"]])
+def test_a_closed_stdout_is_a_failed_write(folder, arguments):
+    done = with_closed([1], arguments)
+    assert (done.returncode, done.stderr) == (3, f"tpsim: input/output: {os.strerror(errno.EBADF)}\n")
+    assert (folder / "shop.yaml").read_text() == SHOP
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [VERBS["check"], VERBS["run"], ["--help"]])
+def test_a_full_disk_under_stdout_is_said_once(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, f"tpsim: input/output: {os.strerror(errno.ENOSPC)}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_stderr_leaves_the_exit_code():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("check", "nowhere.yaml"), stdout=subprocess.PIPE, stderr=full, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
 @pytest.mark.parametrize("verb", ["run", "schema"])
 def test_a_reader_that_has_gone_is_no_error(verb):
     reader, writer = os.pipe()
@@ -790,6 +840,28 @@ def test_an_interrupt_at_any_time_is_quiet(long_run, after):
     wait_until(lambda: not session_of(process.pid), limit=10)
     assert process.returncode == 130
     assert err == "tpsim: interrupted\n"
+
+
+INTERRUPTED_WHILE_LOADING = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from simulator.cli import main
+sys.argv[1:] = ["check", "shop.yaml"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "simulator.cli.options", "simulator.model.files"])
+def test_an_interrupt_while_the_command_is_loaded_is_quiet(module):
+    program = f"MODULE = {module!r}\n{INTERRUPTED_WHILE_LOADING}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "tpsim: interrupted\n")
 
 
 @needs_proc
