@@ -18,6 +18,8 @@ import pandas as pd
 import pytest
 
 from simulator import cli
+from simulator.cli.options import axes_of
+from simulator.errors import UsageError
 from simulator.study import store
 
 SHOP = """
@@ -156,6 +158,13 @@ def test_every_verb_succeeds(tpsim, verb):
         (["run", "shop.yaml", "--engine", "warp", *QUICK], "no engine named 'warp'"),
         (["compare", "shop.yaml"], "nothing to compare"),
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", *QUICK, "-r", "1"], "at least two"),
+        (
+            ["check", "shop.yaml", "-S", "hosts.app.count="],
+            "--set hosts.app.count=: got nothing, expected a value (null",
+        ),
+        (["sweep", "shop.yaml", "--vary", "run.seed=1,2", "-S", "hosts.app.count= "], "got nothing, expected a value"),
+        (["compare", "shop.yaml", "--to", "hosts.app.count="], "hosts.app.count=: got nothing, expected a value"),
+        (["compare", "shop.yaml", "--set", "hosts.app.count", "--to", "run.seed=1"], "expected path=value, such as"),
         (["sweep", "shop.yaml"], "--vary"),
         (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "-o", "table.xls"], ".csv or .parquet"),
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", "--metric", "goodput"], "expected limits of latency"),
@@ -172,6 +181,25 @@ def test_what_makes_no_sense_is_a_usage_error(tpsim, arguments, message):
     assert message in outcome.err
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("text", ["run.seed=", "run.seed= ", "run.seed=1,,2", "run.seed=1,2,", "run.seed=,"])
+def test_an_empty_value_of_an_axis_is_a_usage_error(text):
+    with pytest.raises(UsageError, match=f"--vary {text}: got nothing, expected a value"):
+        axes_of(["hosts.app.count=1,2", text])
+
+
+@pytest.mark.parametrize("text", ["run.seed=3,4", "run. seed=3", " run.seed =5..6"])
+def test_a_field_varied_twice_is_a_usage_error(text):
+    with pytest.raises(UsageError, match=r"run\. ?seed is given twice, expected all of its values in one --vary"):
+        axes_of(["run.seed=1,2", "hosts.app.count=1,2", text])
+
+
+def test_axes_are_in_the_order_of_their_options():
+    axes = axes_of(["run.seed=1, null", "hosts.app.count=1..3"])
+    assert [(axis.path, axis.values) for axis in axes] == [
+        ("run.seed", ("1", "null")), ("hosts.app.count", ("1", "2", "3")),
+    ]  # fmt: skip
 
 
 def test_the_version_is_the_packages(tpsim):
