@@ -19,6 +19,8 @@ import pytest
 
 import simulator as sim
 from simulator import cli
+from simulator.cli.options import axes_of
+from simulator.errors import UsageError
 from simulator.study import store
 from simulator.study.executor import WorkerLostError
 
@@ -100,7 +102,16 @@ VERBS = {
     ],
     "monitor": ["monitor", "shop.yaml", "measured-windows.csv", *QUICK],
 }
-FORCING = ("COLUMNS", "LINES", "FORCE_COLOR", "PY_COLORS", "NO_COLOR", "GITHUB_ACTIONS", "TPSIM_DEBUG")
+FORCING = (
+    "COLUMNS",
+    "LINES",
+    "FORCE_COLOR",
+    "PY_COLORS",
+    "NO_COLOR",
+    "GITHUB_ACTIONS",
+    "TPSIM_DEBUG",
+    "PYTHONUNBUFFERED",
+)
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3\d|4\d|9\d|10\d)(?:;\d+)*m")
 
 
@@ -149,6 +160,13 @@ def test_every_verb_succeeds(tpsim, verb):
         (["run", "shop.yaml", "--engine", "warp", *QUICK], "no engine named 'warp'"),
         (["compare", "shop.yaml"], "nothing to compare"),
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", *QUICK, "-r", "1"], "at least two"),
+        (
+            ["check", "shop.yaml", "-S", "hosts.app.count="],
+            "--set hosts.app.count=: got nothing, expected a value (null",
+        ),
+        (["sweep", "shop.yaml", "--vary", "run.seed=1,2", "-S", "hosts.app.count= "], "got nothing, expected a value"),
+        (["compare", "shop.yaml", "--to", "hosts.app.count="], "hosts.app.count=: got nothing, expected a value"),
+        (["compare", "shop.yaml", "--set", "hosts.app.count", "--to", "run.seed=1"], "expected path=value, such as"),
         (["sweep", "shop.yaml"], "--vary"),
         (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "-o", "table.xls"], ".csv or .parquet"),
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", "--metric", "goodput"], "expected limits of latency"),
@@ -165,6 +183,25 @@ def test_what_makes_no_sense_is_a_usage_error(tpsim, arguments, message):
     assert message in outcome.err
     assert outcome.out == ""
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize("text", ["run.seed=", "run.seed= ", "run.seed=1,,2", "run.seed=1,2,", "run.seed=,"])
+def test_an_empty_value_of_an_axis_is_a_usage_error(text):
+    with pytest.raises(UsageError, match=f"--vary {text}: got nothing, expected a value"):
+        axes_of(["hosts.app.count=1,2", text])
+
+
+@pytest.mark.parametrize("text", ["run.seed=3,4", "run. seed=3", " run.seed =5..6"])
+def test_a_field_varied_twice_is_a_usage_error(text):
+    with pytest.raises(UsageError, match=r"run\. ?seed is given twice, expected all of its values in one --vary"):
+        axes_of(["run.seed=1,2", "hosts.app.count=1,2", text])
+
+
+def test_axes_are_in_the_order_of_their_options():
+    axes = axes_of(["run.seed=1, null", "hosts.app.count=1..3"])
+    assert [(axis.path, axis.values) for axis in axes] == [
+        ("run.seed", ("1", "null")), ("hosts.app.count", ("1", "2", "3")),
+    ]  # fmt: skip
 
 
 def test_the_version_is_the_packages(tpsim):
@@ -184,6 +221,15 @@ def test_a_missing_model_is_said(tpsim, verb):
     assert outcome.code == 3
     assert outcome.out == ""
     assert outcome.err.startswith("nowhere.yaml: ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("name", [".", "..", "/", "models"])
+def test_a_folder_in_place_of_a_model_is_said(tpsim, folder, verb, name):
+    (folder / "models").mkdir()
+    outcome = tpsim(*(name if each == "shop.yaml" else each for each in VERBS[verb]))
+    assert (outcome.code, outcome.out) == (3, "")
+    assert outcome.err == f"{name}: is a folder, expected a model file\n"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -629,6 +675,62 @@ def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
 # Pipes, signals and lost workers
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_model_comes_through_a_pipe(verb):
+    arguments = command(*(each.replace("shop.yaml", "/dev/stdin") for each in VERBS[verb]))
+    done = subprocess.run(arguments, input=SHOP, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_problem_of_a_model_in_a_pipe_has_its_place():
+    arguments = command("check", "/dev/stdin")
+    done = subprocess.run(arguments, input=SHOP.replace("count: 2", "count: two"), capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("/dev/stdin:4:40: hosts.app.count: got 'two', expected a whole number")
+
+
+def with_closed(streams, arguments):
+    """Run with file descriptors closed, as `>&-` does."""
+    code = f'exec {" ".join(f"{number}>&-" for number in streams)}; exec "$@"'
+    return subprocess.run(["bash", "-c", code, "bash", *command(*arguments)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("closed", [[2], [0], [0, 2]])
+def test_a_closed_stderr_or_stdin_is_not_missed(tpsim, closed, jobs):
+    done = with_closed(closed, [*VERBS["sweep"], "-j", jobs])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == tpsim(*VERBS["sweep"]).out
+
+
+def test_a_failure_without_stderr_has_its_exit_code():
+    done = with_closed([2], ["check", "nowhere.yaml"])
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("arguments", [VERBS["check"], [*VERBS["run"], "-j", "2", "-o", "out"], ["--help"]])
+def test_a_closed_stdout_is_a_failed_write(folder, arguments):
+    done = with_closed([1], arguments)
+    assert (done.returncode, done.stderr) == (3, f"tpsim: input/output: {os.strerror(errno.EBADF)}\n")
+    assert (folder / "shop.yaml").read_text() == SHOP
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [VERBS["check"], VERBS["run"], ["--help"]])
+def test_a_full_disk_under_stdout_is_said_once(arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command(*arguments), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (3, f"tpsim: input/output: {os.strerror(errno.ENOSPC)}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_stderr_leaves_the_exit_code():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("check", "nowhere.yaml"), stdout=subprocess.PIPE, stderr=full, text=True)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
 @pytest.mark.parametrize("verb", ["run", "schema"])
 def test_a_reader_that_has_gone_is_no_error(verb):
     reader, writer = os.pipe()
@@ -795,6 +897,28 @@ def test_an_interrupt_at_any_time_is_quiet(long_run, after):
     wait_until(lambda: not session_of(process.pid), limit=10)
     assert process.returncode == 130
     assert err == "tpsim: interrupted\n"
+
+
+INTERRUPTED_WHILE_LOADING = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from simulator.cli import main
+sys.argv[1:] = ["check", "shop.yaml"]
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["typer", "simulator.cli.options", "simulator.model.files"])
+def test_an_interrupt_while_the_command_is_loaded_is_quiet(module):
+    program = f"MODULE = {module!r}\n{INTERRUPTED_WHILE_LOADING}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "tpsim: interrupted\n")
 
 
 @needs_proc

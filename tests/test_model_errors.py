@@ -234,6 +234,8 @@ caches.pages.entries=!!python/object/apply:os.system [id]
 run.seed=²
     run.seed: got '²', expected a whole number >= 0
 name=
+    got nothing, expected a value (null says that there is none, '' is an empty text)
+name=null
     name: got nothing, expected a text (numbers and the like in quotes)
 """
 

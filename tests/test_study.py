@@ -334,6 +334,10 @@ BAD = {
     ),
     "an infinite measurement": ("rate,iops,mean_s,per_s\n40/s,100,inf,40\n", ":2:3: mean_s: got 'inf'"),
     "a text in a field": ("rate,iops,mean_s,per_s\n40/s,many,0.02,40\n", ":2:2: iops"),
+    "an empty cell in a field": (
+        "rate,iops,mean_s,per_s\n40/s,,0.02,40\n",
+        ":2:2: iops: got nothing, expected a value",
+    ),
     "a number without its unit": ("rate,iops,mean_s,per_s\n\n40,100,0.02,40\n", ":3:1: rate: got 40, expected a rate"),
     "a short row": ("rate,iops,mean_s,per_s\n40/s,100,0.02,40\n40/s,100,0.02\n", ":3:1: 3 cells, expected 4"),
     "a long row": ("rate,iops,mean_s,per_s\n40/s,100,0.02,40,1\n", ":2:1: 5 cells, expected 4"),

@@ -14,6 +14,7 @@ from simulator.model.columns import read_rows
 from simulator.model.files import load
 from simulator.model.measurement import Measurements
 from simulator.model.objective import parse_metric
+from simulator.model.overrides import EXPECTED_VALUE
 from simulator.model.system import System
 from simulator.results.estimate import Estimate
 from simulator.results.metrics import statistic, steady
@@ -200,8 +201,15 @@ def _rows(source: Path, measurements: Measurements) -> tuple[list[Row], list[Pro
             problems.append(Problem(str(source), line, 1, "", f"{len(cells)} cells, expected {len(header)}"))
             continue
         row = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+        empty = [
+            Problem(str(source), line, place, column, EXPECTED_VALUE)
+            for place, (column, text) in enumerate(row.items(), start=1)
+            if column in measurements.set and not text
+        ]
+        problems += empty
         measured = _measured(source, line, row, measurements, problems)
-        rows.append(Row(line, row, measured))
+        if not empty:
+            rows.append(Row(line, row, measured))
     return rows, problems
 
 

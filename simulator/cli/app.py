@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import typer
 from simulator.cli import calibrate, capacity, check, compare, models, monitor, run, schema, sweep, validate
 from simulator.cli.exit_codes import BUG, FINE, INTERRUPTED, INVALID, USAGE
 from simulator.cli.output import say
+from simulator.cli.standard_streams import drop_what_cannot_be_written, prepare_standard_streams
 from simulator.errors import ConservationError, InputError, TpsimError, UsageError
 
 # Newer typer carries its own click, so ClickException is found through a public subclass.
@@ -61,13 +61,11 @@ def tpsim(
     """Capacity planning by simulation: how much can this stack do, how fast, what breaks first?"""
 
 
-def main() -> None:
-    """Run the command and turn every expected failure into one message and its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def exit_code() -> int:
+    """Run the command and turn every expected failure into one message; returns the exit code."""
+    prepare_standard_streams()
     try:
-        code = app(prog_name="tpsim", standalone_mode=False)
+        code: Any = app(prog_name="tpsim", standalone_mode=False)
         sys.stdout.flush()
         if code == INTERRUPTED:  # newer typer catches the interrupt and returns this
             raise KeyboardInterrupt
@@ -84,12 +82,12 @@ def main() -> None:
     except COMMAND_LINE_ERROR as error:
         error.show()
         code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        code = say("tpsim: interrupted", INTERRUPTED)
-    except BrokenPipeError:
-        code = _without_a_reader()
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except BrokenPipeError:  # who reads the output has seen enough, as `head` does
+        code = FINE
     except SystemExit as error:  # typer's way of passing on a broken pipe
-        code = _without_a_reader() if isinstance(error.__context__, BrokenPipeError) else error.code
+        code = FINE if isinstance(error.__context__, BrokenPipeError) else error.code
     except OSError as error:
         code = say(f"tpsim: {error.filename or 'input/output'}: {error.strerror or error}", INVALID)
     except Exception as error:
@@ -99,10 +97,5 @@ def main() -> None:
             f"tpsim: internal error: {type(error).__name__}: {error} (a defect of tpsim; TPSIM_DEBUG=1 shows where)",
             BUG,
         )
-    sys.exit(code or FINE)
-
-
-def _without_a_reader() -> int:
-    """Who reads the output has seen enough, as `head` does: drop the rest."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FINE
+    drop_what_cannot_be_written()
+    return code or FINE

@@ -18,6 +18,7 @@ from simulator.cli.options import (
     Replications,
     Seed,
     SummariesOnly,
+    checked_sets,
     model_path,
     settings_of,
 )
@@ -32,10 +33,14 @@ def compare(
         Path | None, typer.Argument(help="Another model file; else the same one.", metavar="[MODEL]")
     ] = None,
     sets: Annotated[
-        list[str] | None, typer.Option("-S", "--set", metavar="PATH=VALUE", help="Change a field of both settings.")
+        list[str] | None,
+        typer.Option(
+            "-S", "--set", metavar="PATH=VALUE", callback=checked_sets, help="Change a field of both settings."
+        ),
     ] = None,
     to: Annotated[
-        list[str] | None, typer.Option("--to", metavar="PATH=VALUE", help="Change a field of the second setting.")
+        list[str] | None,
+        typer.Option("--to", metavar="PATH=VALUE", callback=checked_sets, help="Change a field of the second setting."),
     ] = None,
     seed: Seed = None,
     duration: Duration = None,

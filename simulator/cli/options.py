@@ -12,12 +12,30 @@ from simulator.errors import UsageError
 if TYPE_CHECKING:
     from simulator.model.objective import Objective
     from simulator.study.run import Settings
+    from simulator.study.sweep import Axis
+
+
+def checked_sets(sets: list[str] | None) -> list[str] | None:
+    """The changes of fields that were asked for; raises UsageError for those that are none."""
+    if sets:
+        from simulator.model.overrides import parse_all
+
+        _, problems = parse_all(sets)
+        if problems:
+            raise UsageError("\n".join(map(str, problems)))
+    return sets
 
 
 Model = Annotated[Path, typer.Argument(help="A model file, or the name of a shipped model.", metavar="MODEL")]
 Sets = Annotated[
     list[str] | None,
-    typer.Option("-S", "--set", metavar="PATH=VALUE", help="Change a field, e.g. -S services.web.replicas=4."),
+    typer.Option(
+        "-S",
+        "--set",
+        metavar="PATH=VALUE",
+        callback=checked_sets,
+        help="Change a field, e.g. -S services.web.replicas=4.",
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of all random numbers.")]
 Duration = Annotated[str | None, typer.Option("-d", "--duration", help="Simulated time of a replication, e.g. 60s.")]
@@ -120,3 +138,20 @@ def choices_of(where: list[str] | None) -> dict[str, list[str]]:
             raise UsageError(f"--where: got {text!r}, expected COLUMN=VALUE or COLUMN=VALUE,VALUE")
         chosen.setdefault(column.strip(), []).extend(value.strip() for value in values.split(","))
     return chosen
+
+
+def axes_of(vary: list[str]) -> list[Axis]:
+    """The fields that `--vary` asks for, with their values; raises UsageError for an empty value or a second axis."""
+    from simulator.model.overrides import EXPECTED_VALUE, parse_path
+    from simulator.study.sweep import Axis
+
+    axes: list[Axis] = []
+    for text in vary:
+        _, equals, values = text.partition("=")
+        if equals and not all(value.strip() for value in values.split(",")):
+            raise UsageError(f"--vary {text}: {EXPECTED_VALUE}")
+        axis = Axis.parse(text)
+        if parse_path(axis.path) in (parse_path(each.path) for each in axes):
+            raise UsageError(f"--vary {text}: {axis.path} is given twice, expected all of its values in one --vary")
+        axes.append(axis)
+    return axes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def say(message: str, code: int) -> int:
-    """Print a message on stderr; returns the exit code."""
-    print(message, file=sys.stderr)
+    """Print a message on stderr, where that can be written to; returns the exit code."""
+    with suppress(OSError):
+        print(message, file=sys.stderr)
     return code
 
 
@@ -31,5 +32,7 @@ def print_blocks(renderables: Iterable[RenderableType]) -> None:
 
 def print_json(data: Any) -> None:
     """Print one JSON object."""
+    import json
+
     json.dump(data, sys.stdout, indent=2, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")

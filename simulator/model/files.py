@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,10 +105,9 @@ def text_of(path: Path) -> str:
     """The text of a file; raises InputError where it cannot be one."""
     source = str(path)
     try:
-        with path.open("rb") as stream:
-            data = stream.read(MOST_BYTES + 1)
-            if len(data) > MOST_BYTES:
-                raise _problem(source, 1, 1, too_large(max(path.stat().st_size, len(data))))
+        data = _beginning(path) if path.is_file() else _beginning_of_stream(path)
+        if len(data) > MOST_BYTES:
+            raise _problem(source, 1, 1, too_large(max(path.stat().st_size, len(data))))
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = error.object[: error.start]
@@ -118,6 +118,18 @@ def text_of(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError([Problem(source, 0, 0, "", f"{reason}, expected a model file")]) from None
+
+
+def _beginning(path: Path) -> bytes:
+    """What a file contains, or more than it may of one that is too large."""
+    with path.open("rb") as stream:
+        return stream.read(MOST_BYTES + 1)
+
+
+@lru_cache
+def _beginning_of_stream(path: Path) -> bytes:
+    """The same of a pipe or a terminal, which can be read only once: some verbs come back to the model."""
+    return _beginning(path)
 
 
 def _problem(source: str, line: int, column: int, message: str) -> InputError:

@@ -11,6 +11,8 @@ from simulator.model.document import read
 from simulator.model.shape import Keys, NoPlaceError, assign
 from simulator.model.system import System
 
+EXPECTED_VALUE = "got nothing, expected a value (null says that there is none, '' is an empty text)"
+
 
 @dataclass(frozen=True, slots=True)
 class Override:
@@ -26,6 +28,8 @@ class Override:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
             raise InputError([_problem(text, "expected path=value, such as services.web.replicas=4")])
+        if not value.strip():
+            raise InputError([_problem(text, EXPECTED_VALUE)])
         return cls(text, parse_path(path), _value(value.strip()))
 
     @classmethod

@@ -128,6 +128,10 @@ def _is_share(number: float) -> bool:
     return 0.0 <= number <= 1.0
 
 
+def _is_confidence(number: float) -> bool:
+    return number > 0.0 and (1.0 + number) / 2.0 < 1.0  # the quantile that a two-sided interval takes
+
+
 Duration = Annotated[
     float,
     BeforeValidator(_quantity("duration", "a duration of at least 0", _at_least_zero)),
@@ -219,6 +223,11 @@ PositiveShare = Annotated[
     float,
     BeforeValidator(_quantity("fraction", "a share above 0 and at most 1", lambda number: 0.0 < number <= 1.0)),
     _schema("fraction", "a share above 0 and at most 1, or a percentage"),
+]
+Confidence = Annotated[
+    float,
+    BeforeValidator(_quantity("fraction", "a share above 0 and below 1", _is_confidence)),
+    _schema("fraction", "a share above 0 and below 1, or a percentage"),
 ]
 Factor = Annotated[
     float,

@@ -17,17 +17,25 @@ def models_directory() -> Path:
 def find_model(path: str | Path) -> Path:
     """The model file of that path, or the shipped one of that name; raises InputError where there is neither."""
     path = Path(path)
-    if path.is_file():
+    is_folder = path.is_dir()
+    if path.exists() and not is_folder:
         return path
-    name = path.name if path.suffix else f"{path.name}.yaml"
-    relative = Path(*path.with_name(name).parts[1:]) if path.parts[:1] == ("models",) else path.with_name(name)
-    shipped = models_directory() / relative
-    if not path.is_absolute() and shipped.is_file():
+    shipped = _shipped(path)
+    if shipped is not None:
         return shipped
-    message = (
-        "is a folder, expected a model file" if path.is_dir() else "no such file (tpsim models lists the shipped ones)"
-    )
+    absent = "no such file (tpsim models lists the shipped ones)"
+    message = "is a folder, expected a model file" if is_folder else absent
     raise InputError([Problem(str(path), 0, 0, "", message)])
+
+
+def _shipped(path: Path) -> Path | None:
+    """The shipped model of that name, which may have `models/` before it and `.yaml` behind it."""
+    if path.is_absolute() or not path.name:
+        return None
+    named = path if path.suffix else path.with_name(f"{path.name}.yaml")
+    relative = Path(*named.parts[1:]) if named.parts[0] == "models" else named
+    shipped = models_directory() / relative
+    return shipped if shipped.is_file() else None
 
 
 def shipped_models() -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from simulator.model.measurement import Measurements
 from simulator.model.memory import memory_problems
 from simulator.model.network import Network
 from simulator.model.objective import Objective
-from simulator.model.part import Either, Instances, Part, PositiveDuration, Share, WholeNumber
+from simulator.model.part import Confidence, Either, Instances, Part, PositiveDuration, WholeNumber
 from simulator.model.replays import replay_problems
 from simulator.model.resource import RESOURCES, Resource, discover
 from simulator.model.service import Service
@@ -45,7 +45,7 @@ class Run(Part):
     """Independent repetitions behind every interval; 1 uses batch means of one run. `auto` is 10."""
     warm_up: Annotated[float | Literal["auto", "none"], Either(PositiveDuration, "auto", "none")] = "auto"
     """Time left out at the start of each replication; `auto` finds it by MSER-5."""
-    confidence: Share = 0.95
+    confidence: Confidence = 0.95
     """Confidence of the intervals."""
 
 
