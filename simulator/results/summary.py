@@ -21,6 +21,7 @@ from simulator.results.limits import limit_warnings
 from simulator.results.metrics import MESSAGES, statistic, workloads_of
 from simulator.results.overload import Overload
 from simulator.results.replication import Replication
+from simulator.results.resolution import resolution_warnings
 from simulator.results.results import (
     ComponentTime,
     ObjectiveResult,
@@ -307,6 +308,7 @@ class Summary:
                 "nothing is random here: all replications are equal, and intervals say nothing of other cases"
             )
         warnings += [f"cost without {path}, of which no price is known: give one" for path in self.system.unpriced]
+        warnings += resolution_warnings(self.facts, duration)
         warnings += self._unseen()
         if self.system.has_steady_state:
             warnings += limit_warnings(self.facts, self.replications[0].duration)
