@@ -337,6 +337,63 @@ class TestOverload:
         assert results.workloads["w"].throughput_per_s.value == pytest.approx(350.0, rel=0.05)
 
 
+AT_CAPACITY = """
+hosts: {a: {cpu: 1}, b: {cpu: 8}}
+services:
+  s: {host: a, operations: {o: [{compute: TIME}]}}
+  e: {host: b, operations: {o: [{compute: {exponential: 10 ms}}]}}
+workloads:
+  w: {rate: 100/s, operation: s.o}
+  v: {rate: 100/s, operation: e.o}
+"""
+
+
+def at_capacity(time: str = "{exponential: 10 ms}", *sets: str):
+    """What is seen of a single core that is asked for all that it has, in a run whose backlog happens not to grow."""
+    system = loads(AT_CAPACITY.replace("TIME", time), sets)
+    return run(system, Settings(seed=8, replications=5, duration=40.0, jobs=1))
+
+
+def test_at_its_capacity_a_system_has_no_steady_state_though_no_backlog_is_seen_to_grow():
+    found = at_capacity()
+    assert found.verdict.startswith("unstable: as much is offered as can be served; the longer this lasts")
+    assert "the load is 1.00 times the capacity of hosts.a.cpu" in found.verdict
+    assert not found.stable
+    assert not found.workloads["w"].stable
+    assert found.workloads["w"].latency_s is None
+    assert found.workloads["v"].latency_s is not None  # it uses something else
+    assert at_capacity("{exponential: 10 ms}", "workloads.w.rate=97/s").workloads["w"].latency_s is not None
+
+
+@pytest.mark.parametrize(
+    ("time", "settings"),
+    [
+        ("{exponential: 10 ms}", ["workloads.w.timeout=2 s"]),
+        ("{exponential: 10 ms}", ["services.s.workers=4", "services.s.queue_limit=50"]),
+        ("10 ms", ["workloads.w.arrivals=constant"]),
+    ],
+)
+def test_at_its_capacity_a_system_has_a_steady_state_where_requests_fail_or_never_wait(time, settings):
+    found = at_capacity(time, *settings)
+    assert found.verdict.startswith("unstable: as much is offered as can be served")
+    assert found.workloads["w"].stable
+    assert found.workloads["w"].latency_s is not None
+
+
+def test_at_its_capacity_who_comes_first_has_a_steady_state():
+    first = """
+  s: {host: a, workers: 1, queue: priority, operations: {o: [{delay: {exponential: 10 ms}}]}}
+  e: {host: b, operations: {o: [{compute: 10 ms}]}}
+workloads:
+  u: {rate: 30/s, operation: s.o, priority: 0}
+  w: {rate: 70/s, operation: s.o, priority: 1}
+"""
+    text = AT_CAPACITY[: AT_CAPACITY.index("  s:")] + first.lstrip("\n")
+    found = run(loads(text), Settings(seed=2, replications=5, duration=40.0, jobs=1))
+    assert found.workloads["w"].latency_s is None
+    assert found.workloads["u"].latency_s is not None
+
+
 class TestPrecision:
     TEXT = one_stage("cpu: 1, disk: {iops: 1200}", "read: 1 B").replace("duration: 6 s", "duration: 2 s")
 

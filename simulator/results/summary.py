@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -132,7 +132,7 @@ class Summary:
         sections, program = self.sections, self.program
         each = [section.workloads[index] for section in sections]
         ended = [float(one.completed + one.failed) for one in each]
-        stable = not self._backlog_grows(index)
+        stable = not (self._backlog_grows(index) or self._waits_without_end(index))
         return WorkloadResult(
             offered_per_s=self._estimate(self._offered(index)),
             throughput_per_s=self._estimate(throughput(sections, [index])),
@@ -181,10 +181,17 @@ class Summary:
             for number, component in enumerate(self.program.workloads[index].components)
         }
 
+    def _may_grow(self, index: int) -> bool:
+        """Whether a workload is open, and its load stays the same."""
+        return self.system.has_steady_state and not isinstance(self.program.workloads[index].source, Users)
+
+    def _waits_without_end(self, index: int) -> bool:
+        """Whether an open workload has no steady state by what analysis says, whether or not its backlog was seen."""
+        return self._may_grow(index) and self.overload.waits_without_end(index)
+
     def _backlog_grows(self, index: int) -> bool:
         """Whether an open workload's requests in flight grow, surely and by an amount that matters."""
-        closed = isinstance(self.program.workloads[index].source, Users)
-        if closed or not self.system.has_steady_state:
+        if not self._may_grow(index):
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
@@ -207,7 +214,8 @@ class Summary:
             what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
             return True, f"{what}: no steady state to judge"
         every = {**workloads, **messages}
-        growing = [name for name, result in every.items() if not result.stable]
+        numbers = (*self.program.senders, *self.program.streams)
+        growing = [self.program.workloads[each].name for each in numbers if self._backlog_grows(each)]
         stuck = [name for name, result in workloads.items() if _is_stuck(result)]
         overloaded, limited = self.overload.reason(), self.overload.limited()
         if growing:
@@ -218,13 +226,20 @@ class Summary:
             text, overloaded = f"stuck: no request of {', '.join(stuck)} completes", ""
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
-        elif overloaded:
-            text = "unstable: more is offered than can be served; the rest fails or waits"
+        elif overloaded or not all(each.stable for each in every.values()):
+            text = f"unstable: {self.overload.offered()} can be served; {self._rest(every.values())}"
         elif limited:
             return False, f"limited: {limited}"
         else:
             return True, "stable"
         return False, "; ".join(filter(None, (text, overloaded, limited)))
+
+    @staticmethod
+    def _rest(every: Iterable[WorkloadResult]) -> str:
+        """What becomes of what cannot be served."""
+        if all(each.stable for each in every):
+            return "the rest fails or waits"
+        return "the longer this lasts, the longer requests wait"
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
