@@ -394,6 +394,46 @@ workloads:
     assert found.workloads["u"].latency_s is not None
 
 
+SLOW = """
+hosts: {a: {cpu: 4}}
+services: {s: {host: a, operations: {o: [{delay: 10 min}]}}}
+workloads: {w: {rate: 10/s, operation: s.o}}
+"""
+DEADLOCK = """
+hosts: {a: {cpu: 4}}
+services:
+  s: {host: a, workers: 1, operations: {o: [{delay: 10 ms}, {call: t.o}], p: [{delay: 10 ms}]}}
+  t: {host: a, operations: {o: [{call: s.p}]}}
+workloads: {w: {rate: 20/s, operation: s.o}}
+"""
+
+
+@pytest.mark.parametrize(("minutes", "needed"), [(5, "3.33h"), (9, "3.33h"), (35, "13.3h")])
+def test_nobody_is_stuck_who_had_no_time_to_complete(minutes, needed):
+    settings = Settings(replications=3, duration=60.0 * minutes, jobs=1)
+    found = run(loads(SLOW if minutes < 10 else SLOW.replace("10 min", "40 min")), settings)
+    assert found.verdict.startswith(f"too short: no request of w completes in {minutes} min, for one takes ")
+    assert found.verdict.endswith(f"run longer (-d {needed})")
+    assert not found.stable
+    assert found.workloads["w"].stable  # nothing is known of it
+
+
+def test_a_run_that_is_long_enough_for_slow_requests_is_stable():
+    assert run(loads(SLOW), Settings(replications=3, duration=12_000.0, jobs=1)).verdict == "stable"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEADLOCK.replace("rate: 20/s", "users: 3"),
+        SLOW.replace("rate: 10/s", "rate: 10/s, timeout: 1 s"),  # all fail
+    ],
+)
+def test_who_had_the_time_to_complete_and_did_not_is_stuck(text):
+    found = run(loads(text), Settings(replications=3, duration=60.0, jobs=1))
+    assert found.verdict.startswith("stuck: no request of w completes")
+
+
 class TestPrecision:
     TEXT = one_stage("cpu: 1, disk: {iops: 1200}", "read: 1 B").replace("duration: 6 s", "duration: 2 s")
 

@@ -13,6 +13,7 @@ from simulator.program.arrivals import Replay
 from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store
 from simulator.results.batches import von_neumann_ok
+from simulator.results.completion import is_too_short, too_short
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
@@ -191,7 +192,7 @@ class Summary:
 
     def _backlog_grows(self, index: int) -> bool:
         """Whether an open workload's requests in flight grow, surely and by an amount that matters."""
-        if not self._may_grow(index):
+        if not self._may_grow(index) or self._is_too_short(index):
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
@@ -199,6 +200,16 @@ class Summary:
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
         expected = self.overload.saturation()[0] <= 1.0
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
+
+    def _is_too_short(self, index: int) -> bool:
+        """Whether the run is too short to see a request complete of a workload that is sent from outside."""
+        if index not in self.program.senders:
+            return False
+        each = [section.workloads[index] for section in self.sections]
+        return is_too_short(self.facts.workloads[index], each, self._duration())
+
+    def _duration(self) -> float:
+        return min(each.duration for each in self.replications)
 
     def _filling_time(self, index: int) -> float:
         """Mean time (s) of a workload's requests when nobody waits; of messages that of those who publish them."""
@@ -216,7 +227,9 @@ class Summary:
         every = {**workloads, **messages}
         numbers = (*self.program.senders, *self.program.streams)
         growing = [self.program.workloads[each].name for each in numbers if self._backlog_grows(each)]
-        stuck = [name for name, result in workloads.items() if _is_stuck(result)]
+        unseen = [self.facts.workloads[each] for each in self.program.senders if self._is_too_short(each)]
+        seen = workloads.keys() - {each.workload for each in unseen}
+        stuck = [name for name, result in workloads.items() if name in seen and _is_stuck(result)]
         overloaded, limited = self.overload.reason(), self.overload.limited()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
@@ -224,6 +237,8 @@ class Summary:
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
             text, overloaded = f"stuck: no request of {', '.join(stuck)} completes", ""
+        elif unseen and not overloaded:
+            text = too_short(unseen, self._duration())
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
         elif overloaded or not all(each.stable for each in every.values()):
