@@ -10,6 +10,7 @@ from simulator.model.system import System
 from simulator.program.instructions import Fork, Publish
 from simulator.program.program import DEADLINE, QUEUE_FULL, TIMEOUT, WAITED_TOO_LONG, Program, Users
 from simulator.program.stations import Batch, Inference, KeyedLocks, Pool, Servers, Store
+from simulator.results.estimate import Estimate
 from simulator.results.limits import binding_limit, rejecting, use_of_limit
 from simulator.results.metrics import SATURATED, busiest
 from simulator.results.results import Bottleneck
@@ -23,7 +24,7 @@ FAILING = 0.01
 OF_WAITING = (TIMEOUT, QUEUE_FULL, DEADLINE, WAITED_TOO_LONG)
 CLEARLY_MORE, CLEARLY_LESS = 1.02, 0.8
 """How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed, and how
-much less where analysis takes it for overloaded."""
+much less where analysis takes it for overloaded, or surely less for its multiplier to be called the earliest."""
 AS_MUCH = 1.005
 """Multiple of a capacity up to which a load is said to be as much, not more: it shows as 1.00 times the capacity."""
 ROUNDING = 1e-9
@@ -143,19 +144,24 @@ class Overload:
         return text
 
     def bottleneck(self, confidence: float) -> Bottleneck | None:
-        """The limit that makes requests fail, else the busiest resource; None where nothing is limited."""
+        """The limit that makes requests fail, else the busiest resource; None where nothing that is limited is used."""
         if self.binding is not None:
             limit, share = self.binding
             used = use_of_limit(limit, self.program, self.sections).estimate(confidence)
             reached = limit.saturation_factor if math.isfinite(limit.saturation_factor) else None
             return Bottleneck(limit.resource, used, reached, limit.name, share.estimate(confidence))
         resource, busy = busiest(self.sections, self.program)
-        if resource is None:
+        if resource is None or not busy.pooled > 0.0:
             return None
         names = {limit.resource: limit.name for limit in self.facts.limits}
-        return Bottleneck(
-            resource, busy.estimate(confidence), self._factor(resource, busy, confidence), names.get(resource)
-        )
+        used, factor = busy.estimate(confidence), self._factor(resource, busy, confidence)
+        return Bottleneck(resource, used, factor, names.get(resource), asked_less=self._is_asked_less(used, factor))
+
+    def _is_asked_less(self, used: Estimate, factor: float | None) -> bool:
+        """Whether less is surely asked of a resource than the load multiplier that saturates it says."""
+        if factor is None or not self.system.has_steady_state or self.reason():
+            return False
+        return used.high * factor < CLEARLY_LESS
 
     def _factor(self, resource: str, busy: Statistic, confidence: float) -> float | None:
         """The load multiplier that saturates a resource: by analysis, unless the simulation saw clearly another.
