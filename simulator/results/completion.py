@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from simulator import units
@@ -26,7 +27,5 @@ def too_short(unseen: Sequence[WorkloadFacts], duration: float) -> str:
     names = ", ".join(each.workload for each in unseen)
     longest = max(each.zero_load_response for each in unseen)
     taken, whole, needed = (units.show(each, "duration") for each in (longest, duration, TO_MEASURE * longest))
-    return (
-        f"too short: no request of {names} completes in {whole}, for one takes {taken} without any waiting: "
-        f"run longer (-d {needed.replace(' ', '')})"
-    )
+    advice = f": run longer (-d {needed.replace(' ', '')})" if math.isfinite(TO_MEASURE * longest) else ""
+    return f"too short: no request of {names} completes in {whole}, for one takes {taken} without any waiting{advice}"

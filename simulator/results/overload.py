@@ -93,19 +93,19 @@ class Overload:
 
     def _sheds_load(self) -> bool:
         """Whether some of the load may go away instead of waiting, or waits where no request waits for it."""
-        if any(
+        aside = any(
             isinstance(each, Publish) or (isinstance(each, Fork) and each.detach) for each in self.program.instructions
-        ):
-            return True
-        for number, station in enumerate(self.program.stations):
-            if isinstance(station, Servers | Pool | KeyedLocks) and station.queue_limit is not None:
-                return True
-            left = ("rejections", "withdrawals")
-            if not isinstance(station, Store) and any(
-                station_field(section, (number,), name).any() for section in self.sections for name in left
-            ):
-                return True
-        return False
+        )
+        return aside or any(self._may_lose(number) for number in range(len(self.program.stations)))
+
+    def _may_lose(self, number: int) -> bool:
+        """Whether a station has a finite queue, or was seen to reject somebody, or somebody left it unserved."""
+        station = self.program.stations[number]
+        if isinstance(station, Store):
+            return False
+        finite = isinstance(station, Servers | Pool | KeyedLocks) and station.queue_limit is not None
+        unserved = ("rejections", "withdrawals")
+        return finite or any(station_field(each, (number,), name).any() for each in self.sections for name in unserved)
 
     def _is_saturated(self, resource: str) -> bool:
         """Whether exact analysis says that a resource is asked for all that it has, and it was not surely less busy."""
