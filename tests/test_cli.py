@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import pty
 import re
@@ -432,6 +433,57 @@ workloads: {{w: {{rate: 20/s, operation: web.a}}}}
     assert first in shown.split("bottleneck" if verb == "run" else "saturates first")[1]
     assert shown.count(f"at {times:g} times this load") == 1
     assert (f"at {times:g} times this load at the latest" in shown) == (workers == 1)
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+@pytest.mark.parametrize(
+    ("step", "once", "each"),
+    [
+        ("{call: t.o, hedge: 5 ms}", "{call: t.o}", 1 + math.exp(-0.5)),
+        ("{parallel: [[{call: t.o}], [{call: t.o}]], need: 1}", "{parallel: [[{call: t.o}], [{call: t.o}]]}", 2.0),
+    ],
+)
+def test_what_is_asked_less_than_analysis_counts_saturates_at_the_earliest(tpsim, folder, step, once, each, cancelled):
+    """Of two exponential branches the loser is cancelled: together they ask for one branch's work."""
+    (folder / "hedged.yaml").write_text(f"""
+hosts: {{a: {{cpu: 4}}, b: {{cpu: 40}}}}
+services:
+  s: {{host: a, operations: {{o: [{step if cancelled else once}]}}}}
+  t: {{host: b, operations: {{o: [{{compute: {{exponential: 10 ms}}}}]}}}}
+workloads: {{w: {{rate: 1000/s, operation: s.o}}}}
+""")
+    found = json.loads(tpsim("run", folder / "hedged.yaml", *QUICK, "--json").out)["bottleneck"]
+    assert found["resource"] == "hosts.b.cpu"
+    assert found["asked_less"] is cancelled
+    shown = " ".join(tpsim("run", folder / "hedged.yaml", *QUICK).out.split())
+    times = 4 / each if cancelled or "parallel" in once else 4
+    assert f"saturates at {times:.3g} times this load" in shown
+    assert ("times this load at the earliest" in shown) is cancelled
+
+
+def test_workers_that_are_held_and_asked_for_less_saturate_neither_at_the_latest_nor_at_the_earliest(tpsim, folder):
+    (folder / "held.yaml").write_text("""
+hosts: {a: {cpu: 4}, b: {cpu: 40}}
+services:
+  s: {host: a, operations: {o: [{call: t.o, hedge: 5 ms}]}}
+  t: {host: b, workers: 30, operations: {o: [{delay: {exponential: 10 ms}}]}}
+workloads: {w: {rate: 1000/s, operation: s.o}}
+""")
+    shown = " ".join(tpsim("run", folder / "held.yaml", *QUICK).out.split())
+    assert "bottleneck services.t.workers" in shown
+    assert re.search(r"saturates at [\d.]+ times this load(?! at the)", shown)
+
+
+def test_a_resource_that_is_never_busy_is_no_bottleneck(tpsim, folder):
+    (folder / "idle.yaml").write_text("""
+hosts: {a: {cpu: 4}}
+services: {s: {host: a, operations: {o: [{delay: 10 ms}]}}}
+workloads: {w: {rate: 100/s, operation: s.o}}
+""")
+    outcome = tpsim("run", folder / "idle.yaml", *QUICK)
+    assert re.search(r"^bottleneck +none$", outcome.out, re.MULTILINE)
+    assert "busy" not in outcome.out
+    assert json.loads(tpsim("run", folder / "idle.yaml", *QUICK, "--json").out)["bottleneck"] is None
 
 
 def test_jobs_change_nothing(tpsim):

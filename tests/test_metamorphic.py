@@ -338,6 +338,103 @@ class TestOverload:
         assert results.workloads["w"].throughput_per_s.value == pytest.approx(350.0, rel=0.05)
 
 
+AT_CAPACITY = """
+hosts: {a: {cpu: 1}, b: {cpu: 8}}
+services:
+  s: {host: a, operations: {o: [{compute: TIME}]}}
+  e: {host: b, operations: {o: [{compute: {exponential: 10 ms}}]}}
+workloads:
+  w: {rate: 100/s, operation: s.o}
+  v: {rate: 100/s, operation: e.o}
+"""
+
+
+def at_capacity(time: str = "{exponential: 10 ms}", *sets: str):
+    """What is seen of a single core that is asked for all that it has, in a run whose backlog happens not to grow."""
+    system = loads(AT_CAPACITY.replace("TIME", time), sets)
+    return run(system, Settings(seed=8, replications=5, duration=40.0, jobs=1))
+
+
+def test_at_its_capacity_a_system_has_no_steady_state_though_no_backlog_is_seen_to_grow():
+    found = at_capacity()
+    assert found.verdict.startswith("unstable: as much is offered as can be served; the longer this lasts")
+    assert "the load is 1.00 times the capacity of hosts.a.cpu" in found.verdict
+    assert not found.stable
+    assert not found.workloads["w"].stable
+    assert found.workloads["w"].latency_s is None
+    assert found.workloads["v"].latency_s is not None  # it uses something else
+    assert at_capacity("{exponential: 10 ms}", "workloads.w.rate=97/s").workloads["w"].latency_s is not None
+
+
+@pytest.mark.parametrize(
+    ("time", "settings"),
+    [
+        ("{exponential: 10 ms}", ["workloads.w.timeout=2 s"]),
+        ("{exponential: 10 ms}", ["services.s.workers=4", "services.s.queue_limit=50"]),
+        ("10 ms", ["workloads.w.arrivals=constant"]),
+    ],
+)
+def test_at_its_capacity_a_system_has_a_steady_state_where_requests_fail_or_never_wait(time, settings):
+    found = at_capacity(time, *settings)
+    assert found.verdict.startswith("unstable: as much is offered as can be served")
+    assert found.workloads["w"].stable
+    assert found.workloads["w"].latency_s is not None
+
+
+def test_at_its_capacity_who_comes_first_has_a_steady_state():
+    first = """
+  s: {host: a, workers: 1, queue: priority, operations: {o: [{delay: {exponential: 10 ms}}]}}
+  e: {host: b, operations: {o: [{compute: 10 ms}]}}
+workloads:
+  u: {rate: 30/s, operation: s.o, priority: 0}
+  w: {rate: 70/s, operation: s.o, priority: 1}
+"""
+    text = AT_CAPACITY[: AT_CAPACITY.index("  s:")] + first.lstrip("\n")
+    found = run(loads(text), Settings(seed=2, replications=5, duration=40.0, jobs=1))
+    assert found.workloads["w"].latency_s is None
+    assert found.workloads["u"].latency_s is not None
+
+
+SLOW = """
+hosts: {a: {cpu: 4}}
+services: {s: {host: a, operations: {o: [{delay: 10 min}]}}}
+workloads: {w: {rate: 10/s, operation: s.o}}
+"""
+DEADLOCK = """
+hosts: {a: {cpu: 4}}
+services:
+  s: {host: a, workers: 1, operations: {o: [{delay: 10 ms}, {call: t.o}], p: [{delay: 10 ms}]}}
+  t: {host: a, operations: {o: [{call: s.p}]}}
+workloads: {w: {rate: 20/s, operation: s.o}}
+"""
+
+
+@pytest.mark.parametrize(("minutes", "needed"), [(5, "3.33h"), (9, "3.33h"), (35, "13.3h")])
+def test_nobody_is_stuck_who_had_no_time_to_complete(minutes, needed):
+    settings = Settings(replications=3, duration=60.0 * minutes, jobs=1)
+    found = run(loads(SLOW if minutes < 10 else SLOW.replace("10 min", "40 min")), settings)
+    assert found.verdict.startswith(f"too short: no request of w completes in {minutes} min, for one takes ")
+    assert found.verdict.endswith(f"run longer (-d {needed})")
+    assert not found.stable
+    assert found.workloads["w"].stable  # nothing is known of it
+
+
+def test_a_run_that_is_long_enough_for_slow_requests_is_stable():
+    assert run(loads(SLOW), Settings(replications=3, duration=12_000.0, jobs=1)).verdict == "stable"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEADLOCK.replace("rate: 20/s", "users: 3"),
+        SLOW.replace("rate: 10/s", "rate: 10/s, timeout: 1 s"),  # all fail
+    ],
+)
+def test_who_had_the_time_to_complete_and_did_not_is_stuck(text):
+    found = run(loads(text), Settings(replications=3, duration=60.0, jobs=1))
+    assert found.verdict.startswith("stuck: no request of w completes")
+
+
 class TestPrecision:
     TEXT = one_stage("cpu: 1, disk: {iops: 1200}", "read: 1 B").replace("duration: 6 s", "duration: 2 s")
 

@@ -19,7 +19,8 @@ from simulator.errors import ConservationError
 from simulator.model.files import load, loads
 from simulator.model.lowering import lower
 from simulator.program.stations import Servers
-from simulator.records import RequestTable, sampling_times
+from simulator.records import STATION_FIELDS, RequestTable, sampling_times
+from simulator.results.conservation import check
 from simulator.results.estimate import Estimate
 from simulator.results.latencies import RELATIVE_ERROR, ExactLatencies, SketchCollector, joined
 from simulator.results.replication import Reduction
@@ -388,6 +389,54 @@ def test_laws_are_checked_without_records(changes, law):
 
     with pytest.raises(ConservationError, match=law):
         check()
+
+
+SLOW = """
+hosts: {{app: {{cpu: 1}}}}
+services: {{web: {{host: app, operations: {{get: [{{compute: {work}}}]}}}}}}
+workloads: {{users: {{rate: {rate}, operation: web.get}}}}
+"""
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("rate", "work", "resolved"),
+    [
+        ("1/h", "100 us", True),
+        ("1/min", "1 us", True),
+        ("1e-6/s", "1 ms", True),
+        ("1e-7/s", "1 ms", False),
+        ("1e-300/s", "1 ms", False),
+    ],
+)
+def test_laws_and_warnings_know_that_the_clock_of_a_long_run_goes_in_steps(rate, work, resolved):
+    results = run(loads(SLOW.format(rate=rate, work=work)), Settings(replications=2))
+    assert results.verdict == "stable"
+    said = [each for each in results.warnings if "are not resolved at a duration of" in each]
+    assert bool(said) is not resolved
+    latency = results.workloads["users"].latency_s
+    assert latency is not None
+    exact = {"100 us": 1e-4, "1 us": 1e-6, "1 ms": 1e-3}[work]
+    assert (latency["mean"].value == pytest.approx(exact, rel=1e-3)) or not resolved
+
+
+@pytest.mark.parametrize("work", ["1e20 s", "1e308 s"])
+def test_laws_know_that_work_is_rounded_that_no_run_is_long_enough_for(work):
+    results = run(loads(SLOW.format(rate="1/s", work=work)), Settings(replications=2, duration=2000.0))
+    assert results.workloads["users"].throughput_per_s.value == 0.0
+    assert not results.stable
+
+
+@pytest.mark.parametrize(("rate", "work"), [("50/s", "10 ms"), ("1/s", "1 s"), ("1/min", "1 s")])
+def test_the_utilisation_law_is_held_to_a_millionth_where_the_clock_resolves_that(rate, work):
+    program = lower(loads(SLOW.format(rate=rate, work=work)))
+    records = simulate(program, 10_000.0)
+    check(records, program)
+    number = next(n for n, station in enumerate(program.stations) if station.resource == "hosts.app.cpu")
+    broken = records.stations.copy()
+    broken[-1, number, STATION_FIELDS.index("busy_area")] *= 1.0 + 2e-6
+    with pytest.raises(ConservationError, match="utilisation law"):
+        check(dataclasses.replace(records, stations=broken), program)
 
 
 # The command line

@@ -243,6 +243,7 @@ def cost_lines(cost: Cost) -> Iterable[tuple[str, str]]:
 
 def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
     if results.bottleneck is None:
+        yield "bottleneck", "none"
         return
     found, factor = results.bottleneck, results.bottleneck.saturation_factor
     yield "bottleneck", found.limit or found.resource
@@ -256,7 +257,13 @@ def _bottleneck(results: Results) -> Iterable[tuple[str, str]]:
         yield "", f"busy {found.utilization.show('fraction')}{which}"
     if factor is not None and math.isfinite(factor):
         kind = results.resources[found.resource].kind
-        yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load{_at_the_latest(kind)}"
+        bound = _bound(_at_the_latest(kind), " at the earliest" if found.asked_less else "")
+        yield "", f"{'reached' if found.limit else 'saturates'} at {factor:.3g} times this load{bound}"
+
+
+def _bound(latest: str, earliest: str) -> str:
+    """What to add to a multiple of the load that is a bound; nothing where it would be both, and so is none."""
+    return "" if latest and earliest else latest or earliest
 
 
 def _at_the_latest(kind: str) -> str:

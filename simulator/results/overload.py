@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from simulator.analytic.demands import Facts, WorkloadFacts
 from simulator.model.system import System
+from simulator.program.instructions import Fork, Publish
 from simulator.program.program import DEADLINE, QUEUE_FULL, TIMEOUT, WAITED_TOO_LONG, Program, Users
+from simulator.program.stations import Batch, Inference, KeyedLocks, Pool, Servers, Store
+from simulator.results.estimate import Estimate
 from simulator.results.limits import binding_limit, rejecting, use_of_limit
 from simulator.results.metrics import SATURATED, busiest
 from simulator.results.results import Bottleneck
-from simulator.results.section import Section
-from simulator.results.statistics import Statistic
+from simulator.results.section import Section, station_field
+from simulator.results.statistics import Statistic, busiest_instance
 
 FULL = 0.99
 """Busy share of a resource that is busy all the time."""
@@ -21,7 +24,11 @@ FAILING = 0.01
 OF_WAITING = (TIMEOUT, QUEUE_FULL, DEADLINE, WAITED_TOO_LONG)
 CLEARLY_MORE, CLEARLY_LESS = 1.02, 0.8
 """How much more than analysis says a resource is seen to be asked, surely, for the simulation to be believed, and how
-much less where analysis takes it for overloaded."""
+much less where analysis takes it for overloaded, or surely less for its multiplier to be called the earliest."""
+AS_MUCH = 1.005
+"""Multiple of a capacity up to which a load is said to be as much, not more: it shows as 1.00 times the capacity."""
+ROUNDING = 1e-9
+SURELY = 0.999
 HALF = 0.5
 """Busy share from which a resource that analysis takes for overloaded is, where requests fail of waiting: one without a
 queue is never busy all the time."""
@@ -54,12 +61,67 @@ class Overload:
         resource, busy = busiest(self.sections, self.program, without=self.limits)
         factor, saturated = self.saturation()
         fails = saturated is not None and busy.pooled >= HALF and self._failing_of_waiting(saturated) >= FAILING
-        if factor <= 1.0 and (busy.pooled >= SATURATED or fails):
+        if _is_too_much(factor) and (busy.pooled >= SATURATED or fails):
             load = "load" if self.facts.busy_resource is None else "open load"
-            return f"the {load} is {1.0 / factor:.2f} times the capacity of {saturated}"
+            return f"the {load} is {_multiple(factor)} times the capacity of {saturated}"
         if resource is not None and busy.pooled >= FULL and self._failing_of_waiting(resource) >= FAILING:
             return f"{resource} is busy all the time"
         return ""
+
+    def offered(self) -> str:
+        """How much is offered where there is a `reason`, in words."""
+        factor, _ = self.saturation()
+        return "as much is offered as" if _is_too_much(factor) and factor * AS_MUCH >= 1.0 else "more is offered than"
+
+    def waits_without_end(self, workload: int) -> bool:
+        """Whether an open workload that is sent from outside waits for what surely has no steady state.
+
+        At its capacity already a backlog grows without end, though so slowly that it takes a while to be seen in it.
+        """
+        if workload not in self.program.senders or self._sheds_load():
+            return False
+        facts, section_of = self.facts.workloads[workload], [section.workloads[workload] for section in self.sections]
+        completed = sum(each.completed for each in section_of)
+        waited = sum(float(each.wait.sum()) for each in section_of)
+        return any(
+            demand.visits > 0.0
+            and waited * demand.saturation > completed  # as long as an instance takes for such a request, at least
+            and self._is_last_of_those_who_use(demand.resource, workload)
+            and self._is_saturated(demand.resource)
+            for demand in facts.demands
+        )
+
+    def _sheds_load(self) -> bool:
+        """Whether some of the load may go away instead of waiting, or waits where no request waits for it."""
+        aside = any(
+            isinstance(each, Publish) or (isinstance(each, Fork) and each.detach) for each in self.program.instructions
+        )
+        return aside or any(self._may_lose(number) for number in range(len(self.program.stations)))
+
+    def _may_lose(self, number: int) -> bool:
+        """Whether a station has a finite queue, or was seen to reject somebody, or somebody left it unserved."""
+        station = self.program.stations[number]
+        if isinstance(station, Store):
+            return False
+        finite = isinstance(station, Servers | Pool | KeyedLocks) and station.queue_limit is not None
+        unserved = ("rejections", "withdrawals")
+        return finite or any(station_field(each, (number,), name).any() for each in self.sections for name in unserved)
+
+    def _is_saturated(self, resource: str) -> bool:
+        """Whether exact analysis says that a resource is asked for all that it has, and it was not surely less busy."""
+        stations = self.program.resources()[resource]
+        factor = self.facts.saturation_of(resource)
+        estimated = isinstance(self.program.stations[stations[0]], Batch | Inference)
+        if factor is None or not _is_too_much(factor) or estimated or resource in self.limits:
+            return False
+        busy = busiest_instance(self.sections, self.program, stations)
+        return busy.pooled >= SATURATED and not busy.estimate(SURELY).high < FULL
+
+    def _is_last_of_those_who_use(self, resource: str, workload: int) -> bool:
+        """Whether no workload gives way to this one where they use a resource."""
+        using = [number for number, each in enumerate(self.facts.workloads) if _uses(each, resource)]
+        workloads = self.program.workloads
+        return workloads[workload].priority == max(workloads[number].priority for number in using)
 
     def _failing_of_waiting(self, resource: str) -> float:
         """Share of the requests of open workloads that fail because they wait, of those that use a resource."""
@@ -78,23 +140,28 @@ class Overload:
         limit, share = self.binding
         text = f"the {limit.name} rejects {share.pooled:.0%} of what comes to it"
         if limit.saturation_factor <= 1.0:
-            text += f"; the load is {1.0 / limit.saturation_factor:.2f} times this limit"
+            text += f"; the load is {_multiple(limit.saturation_factor)} times this limit"
         return text
 
     def bottleneck(self, confidence: float) -> Bottleneck | None:
-        """The limit that makes requests fail, else the busiest resource; None where nothing is limited."""
+        """The limit that makes requests fail, else the busiest resource; None where nothing that is limited is used."""
         if self.binding is not None:
             limit, share = self.binding
             used = use_of_limit(limit, self.program, self.sections).estimate(confidence)
             reached = limit.saturation_factor if math.isfinite(limit.saturation_factor) else None
             return Bottleneck(limit.resource, used, reached, limit.name, share.estimate(confidence))
         resource, busy = busiest(self.sections, self.program)
-        if resource is None:
+        if resource is None or not busy.pooled > 0.0:
             return None
         names = {limit.resource: limit.name for limit in self.facts.limits}
-        return Bottleneck(
-            resource, busy.estimate(confidence), self._factor(resource, busy, confidence), names.get(resource)
-        )
+        used, factor = busy.estimate(confidence), self._factor(resource, busy, confidence)
+        return Bottleneck(resource, used, factor, names.get(resource), asked_less=self._is_asked_less(used, factor))
+
+    def _is_asked_less(self, used: Estimate, factor: float | None) -> bool:
+        """Whether less is surely asked of a resource than the load multiplier that saturates it says."""
+        if factor is None or not self.system.has_steady_state or self.reason():
+            return False
+        return used.high * factor < CLEARLY_LESS
 
     def _factor(self, resource: str, busy: Statistic, confidence: float) -> float | None:
         """The load multiplier that saturates a resource: by analysis, unless the simulation saw clearly another.
@@ -114,3 +181,14 @@ class Overload:
 
 def _uses(workload: WorkloadFacts, resource: str) -> bool:
     return any(each.resource == resource and each.visits > 0.0 for each in workload.demands)
+
+
+def _is_too_much(factor: float) -> bool:
+    """Whether a load reaches the capacity that a multiple of it reaches."""
+    return factor <= 1.0 + ROUNDING
+
+
+def _multiple(factor: float) -> str:
+    """How many times a capacity the load is of which a multiple reaches it."""
+    times = 1.0 / factor if factor > 0.0 else math.inf
+    return f"{times:.2f}" if times < 1000.0 else f"{times:.3g}"

@@ -195,10 +195,11 @@ class ResourceResult:
 class Bottleneck:
     """The resource that limits the system first; `saturation_factor` is the load multiplier that saturates it.
 
-    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource. For a
-    limit that somebody has set, `limit` says whose it is and how much, `utilization` how much is taken of what it lets
-    through (see `ResourceResult`), and where it makes requests fail, `rejected` is the share of what comes to it that
-    it turns away.
+    It is what analysis says, or 1 / utilization where the simulation surely saw more being asked of the resource.
+    `asked_less` tells whether it surely saw clearly less: analysis counts branches of a fork to their end also where
+    they are cancelled, so that the resource saturates then at the earliest. For a limit that somebody has set, `limit`
+    says whose it is and how much, `utilization` how much is taken of what it lets through (see `ResourceResult`), and
+    where it makes requests fail, `rejected` is the share of what comes to it that it turns away.
     """
 
     resource: str
@@ -206,6 +207,7 @@ class Bottleneck:
     saturation_factor: float | None
     limit: str | None = None
     rejected: Estimate | None = None
+    asked_less: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from simulator.program.arrivals import Replay
 from simulator.program.program import Program, Users
 from simulator.program.stations import Gauge, Store, capacity_of
 from simulator.results.batches import von_neumann_ok
+from simulator.results.completion import is_too_short, too_short
 from simulator.results.cost import cost_of, mean_replicas
 from simulator.results.estimate import Estimate, mean_interval
 from simulator.results.faults import fault_results, fault_warnings
@@ -21,6 +22,7 @@ from simulator.results.limits import limit_warnings
 from simulator.results.metrics import MESSAGES, statistic, workloads_of
 from simulator.results.overload import Overload
 from simulator.results.replication import Replication
+from simulator.results.resolution import resolution_warnings
 from simulator.results.results import (
     ComponentTime,
     ObjectiveResult,
@@ -130,7 +132,7 @@ class Summary:
         sections, program = self.sections, self.program
         each = [section.workloads[index] for section in sections]
         ended = [float(one.completed + one.failed) for one in each]
-        stable = not self._backlog_grows(index)
+        stable = not (self._backlog_grows(index) or self._waits_without_end(index))
         return WorkloadResult(
             offered_per_s=self._estimate(self._offered(index)),
             throughput_per_s=self._estimate(throughput(sections, [index])),
@@ -179,10 +181,17 @@ class Summary:
             for number, component in enumerate(self.program.workloads[index].components)
         }
 
+    def _may_grow(self, index: int) -> bool:
+        """Whether a workload is open, and its load stays the same."""
+        return self.system.has_steady_state and not isinstance(self.program.workloads[index].source, Users)
+
+    def _waits_without_end(self, index: int) -> bool:
+        """Whether an open workload has no steady state by what analysis says, whether or not its backlog was seen."""
+        return self._may_grow(index) and self.overload.waits_without_end(index)
+
     def _backlog_grows(self, index: int) -> bool:
         """Whether an open workload's requests in flight grow, surely and by an amount that matters."""
-        closed = isinstance(self.program.workloads[index].source, Users)
-        if closed or not self.system.has_steady_state:
+        if not self._may_grow(index) or self._is_too_short(index):
             return False
         offered = sum(section.workloads[index].arrived for section in self.sections)
         rate = offered / sum(section.length for section in self.sections)
@@ -190,6 +199,16 @@ class Summary:
         slopes = [section.workloads[index].growth - filling(rate, section.start, time) for section in self.sections]
         expected = self.overload.saturation()[0] <= 1.0
         return grows(slopes, rate, EXPECTED_GROWTH_CONFIDENCE if expected else (1.0 + self.confidence) / 2.0)
+
+    def _is_too_short(self, index: int) -> bool:
+        """Whether the run is too short to see a request complete of a workload that is sent from outside."""
+        if index not in self.program.senders:
+            return False
+        each = [section.workloads[index] for section in self.sections]
+        return is_too_short(self.facts.workloads[index], each, self._duration())
+
+    def _duration(self) -> float:
+        return min(each.duration for each in self.replications)
 
     def _filling_time(self, index: int) -> float:
         """Mean time (s) of a workload's requests when nobody waits; of messages that of those who publish them."""
@@ -205,8 +224,11 @@ class Summary:
             what = "a fault is scheduled" if self.system.has_scheduled_events else "a load that changes"
             return True, f"{what}: no steady state to judge"
         every = {**workloads, **messages}
-        growing = [name for name, result in every.items() if not result.stable]
-        stuck = [name for name, result in workloads.items() if _is_stuck(result)]
+        numbers = (*self.program.senders, *self.program.streams)
+        growing = [self.program.workloads[each].name for each in numbers if self._backlog_grows(each)]
+        unseen = [self.facts.workloads[each] for each in self.program.senders if self._is_too_short(each)]
+        seen = workloads.keys() - {each.workload for each in unseen}
+        stuck = [name for name, result in workloads.items() if name in seen and _is_stuck(result)]
         overloaded, limited = self.overload.reason(), self.overload.limited()
         if growing:
             rate = sum(every[name].backlog_growth_per_s.value for name in growing)
@@ -214,15 +236,24 @@ class Summary:
             text = f"unstable: the backlog of {', '.join(growing)} grows by {rate:.3g} {unit}/s"
         elif stuck:
             text, overloaded = f"stuck: no request of {', '.join(stuck)} completes", ""
+        elif unseen and not overloaded:
+            text = too_short(unseen, self._duration())
         elif queue := self._growing_resource():
             text = f"unstable: what waits for {queue} grows without end"
-        elif overloaded:
-            text = "unstable: more is offered than can be served; the rest fails or waits"
+        elif overloaded or not all(each.stable for each in every.values()):
+            text = f"unstable: {self.overload.offered()} can be served; {self._rest(every.values())}"
         elif limited:
             return False, f"limited: {limited}"
         else:
             return True, "stable"
         return False, "; ".join(filter(None, (text, overloaded, limited)))
+
+    @staticmethod
+    def _rest(every: Iterable[WorkloadResult]) -> str:
+        """What becomes of what cannot be served."""
+        if all(each.stable for each in every):
+            return "the rest fails or waits"
+        return "the longer this lasts, the longer requests wait"
 
     def _growing_resource(self) -> str | None:
         """A resource with more and more present, work that no request waits for included; None where there is none."""
@@ -306,6 +337,7 @@ class Summary:
                 "nothing is random here: all replications are equal, and intervals say nothing of other cases"
             )
         warnings += [f"cost without {path}, of which no price is known: give one" for path in self.system.unpriced]
+        warnings += resolution_warnings(self.facts, duration)
         warnings += self._unseen()
         if self.system.has_steady_state:
             warnings += limit_warnings(self.facts, self.replications[0].duration)

@@ -25,7 +25,9 @@ def growth(times: npt.ArrayLike, level: npt.ArrayLike) -> float:
     if moments.size < 2 or np.ptp(moments) == 0:
         return math.nan
     centred = moments - moments.mean()
-    return float(np.sum(centred * (levels - levels.mean()))) / float(np.sum(centred**2))
+    with np.errstate(over="ignore"):  # over 1e154 s, levels hardly grow at all in a second
+        spread = float(np.sum(centred**2))
+    return float(np.sum(centred * (levels - levels.mean()))) / spread
 
 
 def filling(rate: float, elapsed: float, time: float) -> float:
