@@ -794,6 +794,29 @@ def with_controls(draw, model):
     return model
 
 
+def agreeing(service):
+    """A service, after its steps that call the same have been made to say the same of what they share."""
+    shared = {}
+
+    def visit(part):
+        if isinstance(part, list):
+            for item in part:
+                visit(item)
+        if not isinstance(part, dict):
+            return
+        targets = [(verb, part[verb]) for verb in ("call", "mcp", "external", "publish") if verb in part]
+        for verb, target in targets:
+            callee = target if verb == "publish" else target.partition(".")[0]
+            for holder, field in ((part, "bulkhead"), (part, "circuit_breaker"), (part.get("retries", {}), "budget")):
+                if field in holder:
+                    holder[field] = shared.setdefault((callee, field), holder[field])
+        for item in part.values():
+            visit(item)
+
+    visit(service)
+    return service
+
+
 @st.composite
 def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
     """A model; `processes` allows steps that use the station `ROBOT`, `sources` limits how requests come.
@@ -824,6 +847,7 @@ def models(draw, processes=True, sources=ALL_SOURCES, controls=False):
             "restart",
         ):  # holding some, they would wait for each other's
             services[f"s{number}"]["memory"] = draw(service_memories)
+        agreeing(services[f"s{number}"])
         later += [(f"s{number}.{name}", host) for name in operations]
         if number == len(placed) - 1:
             # Consumers belong to the last service, which publishes nothing and so can always go on.

@@ -13,6 +13,7 @@ from simulator.analytic.queues import mmc, mmck
 from simulator.distributions import Zipf
 from simulator.hashing import buckets_of
 from simulator.model.kinds.broker import SALT
+from simulator.model.lowering import lower
 
 SERVICE, CONFIDENCE = 0.01, 0.999
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -198,6 +199,13 @@ def test_every_group_gets_every_message_and_ages_are_from_its_publishing():
     assert logs["w"] == [(0, 2), (1, 3)]
     assert logs["messages.orders.quick"] == [(0, 3), (1, 4)]
     assert logs["messages.orders.slow"] == [(0, 7), (1, 8)]
+
+
+def test_groups_of_consumers_have_bulkheads_of_their_own():
+    groups = "consumers: {quick: {operation: work.do, bulkhead: 2}, slow: {operation: work.do, bulkhead: 3}}"
+    pools = {station.resource: station for station in lower(sim.loads(model(groups))).stations}
+    assert pools["services.shop.bulkheads.orders.quick"].capacity == 2
+    assert pools["services.shop.bulkheads.orders.slow"].capacity == 3
 
 
 def test_bytes_pass_the_nics_of_every_replica_and_consumer():

@@ -91,6 +91,10 @@ def test_the_whole_has_all_sections():
         ("step", "no section 'step'; did you mean 'steps'?"),
         ("hosts.cpuu", "hosts has no field 'cpuu'; did you mean 'cpu'?"),
         ("hosts.cpu.cores", "hosts.cpu.cores has no fields, it takes a whole number >= 1"),
+        (
+            "objectives",
+            "model.objectives has no fields, it takes a list, each item an objective such as 'p99 < 200 ms'. ",
+        ),
         ("steps.cal", "no step 'cal'; did you mean 'call'?"),
         ("services.operations.cal", "no step 'cal'; did you mean 'call'?"),
         ("", "no section ''; expected one of name, "),
@@ -100,3 +104,8 @@ def test_what_is_not_there_gets_one_message_with_the_nearest(path, message):
     with pytest.raises(UsageError) as raised:
         section(path)
     assert str(raised.value).startswith(message)
+
+
+def test_the_forms_of_objectives_are_told():
+    with pytest.raises(UsageError, match="of one workload with its name before it, `shoppers: p99 < 200 ms`"):
+        section("objectives")

@@ -315,6 +315,17 @@ def test_overrides_reach_every_kind_of_place():
     assert system.measurements.compare == {"rps": "throughput", "a.b": "p99"}
 
 
+def test_overrides_of_what_steps_share_that_differ_are_reported_as_they_were_typed():
+    text = changed("timeout: 1 s", "bulkhead: 5").replace(
+        "      buy:\n", "      buy:\n        - {call: store.query, bulkhead: 5}\n"
+    )
+    first, second = "services.web.operations.browse.1.miss.0.bulkhead", "services.web.operations.buy.0.bulkhead"
+    (problem,) = problems(text, f"{first}.most=6", f"{second}.most=7")
+    assert problem.startswith(f"--set {second}.most=7: {second}: got most: 7, expected most: 6 as in {first}: ")
+    (problem,) = problems(text, f"{second}.most=0")
+    assert problem == f"--set {second}.most=0: {second}.most: got 0, expected a whole number >= 1"
+
+
 def test_override_changes_one_of_two_places_that_share_an_alias_and_leaves_the_document_alone():
     text = changed("  app:\n", "  app: &app\n").replace("services:", "  other: *app\nservices:")
     document, _ = read(text, "shop.yaml")

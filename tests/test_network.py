@@ -432,6 +432,45 @@ def test_a_bulkhead_leaves_the_caller_free_for_others():
     assert [end for *_, end, _ in Run(lower(loads(queued)), 100.0).log()] == [10, 10, 20, 21]
 
 
+SHARING = """
+hosts: {web: {cpu: 4}, db: {cpu: 8}}
+services:
+  web:
+    host: web
+    operations:
+      a: [{call: db.q, bulkhead: {most: 10, queue_limit: 50}, retries: {most: 1, budget: 10%}}]
+      b: [{call: db.p, bulkhead: {queue_limit: 50, most: 10}, retries: {most: 1, budget: 20%}}]
+      c: [{call: log.q, bulkhead: 3}, {call: db.q}]
+  db: {host: db, operations: {q: [{delay: 30 ms}], p: [{delay: 30 ms}]}}
+  log: {host: db, operations: {q: [{delay: 30 ms}]}}
+workloads: {w: {rate: 300/s, mix: {web.a: 1/3, web.b: 1/3, web.c: 1/3}}}
+""".replace("1/3", str(1 / 3))
+
+
+def capacities(text, *overrides):
+    """Capacities of the pools of connections of `web`."""
+    program = lower(loads(text, overrides))
+    pools = [station for station in program.stations if ".bulkheads." in station.resource]
+    return sorted((station.resource.rpartition(".")[2], station.capacity) for station in pools)
+
+
+def test_steps_of_a_service_share_one_bulkhead_for_a_callee():
+    assert capacities(SHARING) == [("db", 10), ("log", 3)]
+    spelled = SHARING.replace("bulkhead: 3", "bulkhead: {most: 3, queue_limit: 0}")
+    assert capacities(spelled) == [("db", 10), ("log", 3)]
+
+
+@pytest.mark.parametrize("operation", ["a", "b"])
+def test_the_number_of_a_shared_bulkhead_is_changed_by_that_of_any_step(operation):
+    path = f"services.web.operations.{operation}.0.bulkhead"
+    assert capacities(SHARING, f"{path}.most=20") == [("db", 20), ("log", 3)]
+    assert capacities(SHARING, f"{path}.most=20", f"{path}.most=30") == [("db", 30), ("log", 3)]
+    assert capacities(SHARING, f"{path}=5") == [("db", 5), ("log", 3)]
+    assert capacities(SHARING, f"{path}=null") == [("db", 10), ("log", 3)]
+    shares = [step.retries.budget.ratio for name in "ab" for step in loads(SHARING).services["web"].operations[name]]
+    assert shares == [0.1, 0.2]  # of a budget each call has its own
+
+
 def test_load_shedding_keeps_goodput_under_overload():
     """Clients give up after 0.5 s: a queue without limit serves only those who have, one that sheds hardly any."""
     text = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from simulator.model.guard import Guard
+from simulator.model.guarded_step import GuardedStep
 from simulator.model.message import Messages
 from simulator.model.part import Count
 from simulator.model.step import StepPart
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulator.model.site import Site
 
 
-class Call(Guard, Messages, StepPart):
+class Call(GuardedStep, Messages):
     """Call an operation of another service (or another operation of this one) and wait for its end."""
 
     verb: ClassVar[str] = "call"
@@ -27,9 +27,7 @@ class Call(Guard, Messages, StepPart):
     def lower(self, site: Site) -> None:
         """The operation's code, in place."""
         with site.builder.within(f"call {self.call}"):
-            self.guard(
-                site, self.call.partition(".")[0], lambda: site.lowering.call(self.call, caller=site, messages=self)
-            )
+            self.guard(site, self.callee(self.call), lambda: site.lowering.call(self.call, caller=site, messages=self))
 
 
 class Scatter(StepPart):

@@ -12,7 +12,7 @@ from typing import Any
 from simulator.model.host import Host
 from simulator.model.resource import RESOURCES
 from simulator.model.step import STEPS, Place, StepPart, verb_of
-from simulator.model.words import EXPECTED_NAME, NAME, unknown
+from simulator.model.words import EXPECTED_NAME, NAME, nearest, unknown
 
 Finding = tuple[Place, str, Any]
 Calls = dict[str, list[tuple[Place, str]]]
@@ -284,8 +284,11 @@ def _unknown_metrics(document: dict[Any, Any]) -> Iterator[Finding]:
                 streams = _streams(document)
                 if name.strip().removeprefix(MESSAGES) not in streams:
                     yield place, unknown("messages", name.strip().removeprefix(MESSAGES), streams), text
-            else:
+            elif NAME.fullmatch(name.strip()):
                 yield place, unknown("workload", name.strip(), workloads), text
+            else:
+                known = nearest(name.strip(), workloads, "known:")
+                yield place, f"got {name.strip()!r}, expected the name of a workload before the colon; {known}", text
 
 
 def _streams(document: dict[Any, Any]) -> dict[str, None]:

@@ -17,7 +17,7 @@ from simulator.model.checks import walk_steps
 from simulator.model.document import MOST_BYTES, dotted, read, scalar, too_large
 from simulator.model.extension import PlaceInFile, extended
 from simulator.model.overrides import Override, apply_and_locate, parse_all
-from simulator.model.shape import Keys, expectation, follow, known_keys
+from simulator.model.shape import Keys, expectation, follow, is_part, known_keys, meaning
 from simulator.model.step import EXPECTED_STEP, STEPS, verb_of
 from simulator.model.system import System
 from simulator.model.words import nearest, short
@@ -190,7 +190,7 @@ def _explained(document: Any, found: Any) -> _Found:
     path, holder, annotation = follow(System, document, location)
     if kind == "extra_forbidden":
         return _Found(path, _unknown_key(str(location[-1]), holder), True)
-    return _Found(path, _message(kind, found["msg"], value, annotation), False)
+    return _Found(path, _message(kind, found["msg"], value, annotation) + _enough(path, value, annotation), False)
 
 
 def _message(kind: str, message: str, value: Any, annotation: Any) -> str:
@@ -205,6 +205,18 @@ def _message(kind: str, message: str, value: Any, annotation: Any) -> str:
         text = message.removeprefix("Value error, ")
         return text if len(text) <= LONGEST_MESSAGE else text[:LONGEST_MESSAGE] + "..."
     return f"got {short(value)}, expected {expectation(annotation)} ({message})"
+
+
+def _enough(path: Keys, value: Any, annotation: Any) -> str:
+    """What will do where a name has nothing after it, and needs nothing but the mapping."""
+    shape = meaning(annotation, value)
+    if value is not None or not is_part(shape) or not path:
+        return ""
+    try:
+        shape.model_validate({})
+    except ValidationError:
+        return ""
+    return f"; '{path[-1]}: {{}}' will do"
 
 
 def _unknown_key(key: str, holder: Any) -> str:

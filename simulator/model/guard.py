@@ -6,7 +6,8 @@ What a caller does around one try, from the outside in:
 
 so a retry asks the breaker again, a time-out is a failure to the breaker, and one without a permit waits for nothing.
 Every replica of the calling service has a breaker, bulkhead and budget of its own for each service that it calls, as
-the clients' libraries have; the clients of a workload have them together.
+the clients' libraries have, whichever of its steps calls (`simulator.model.shared_guards`); the clients of a workload
+have them together.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Caller(Protocol):
     def own(self, part: str, make: Callable[[str], Station]) -> Place:
         """A station of the caller's own, made of the name of its resource, each replica's where it has several.
 
-        The same for equal stations of one part.
+        The same for all who ask for the part.
         """
 
 
@@ -75,7 +76,18 @@ class Watch:
     failures: int
 
 
-class RetryBudget(Part):
+class SharedPart(Part):
+    """What a caller has one of for each callee, whichever of its calls asks for it."""
+
+    of_each_call: ClassVar[tuple[str, ...]] = ()
+    """Fields that each call has for itself."""
+
+    def station(self, resource: str) -> Station:
+        """That of one replica."""
+        raise NotImplementedError
+
+
+class RetryBudget(SharedPart):
     """Bounds retries to a share of the requests, so that they do not multiply an overload.
 
     Each request (first try) adds `ratio` tokens, each retry takes one, and none is made without. Finagle allows 20 %
@@ -83,6 +95,7 @@ class RetryBudget(Part):
     """
 
     bare: ClassVar[str | None] = "ratio"
+    of_each_call: ClassVar[tuple[str, ...]] = ("ratio",)
 
     ratio: Share = 0.2
     """Retries per request in the long run; 10 to 20 % are usual."""
@@ -90,6 +103,10 @@ class RetryBudget(Part):
     """Retries a second that are allowed beside, which a client with few requests needs; Finagle has 10/s."""
     saved: AtLeastOne = 100.0
     """Most retries that are saved up, and those that are allowed at first. Finagle saves those of 10 s."""
+
+    def station(self, resource: str) -> Budget:
+        """One replica's budget."""
+        return Budget(resource, self.reserve, self.saved)
 
 
 class Retries(Part):
@@ -108,7 +125,8 @@ class Retries(Part):
     jitter: Share = 0.0
     """Share of the wait that is random: 1 waits anything between 0 and the back-off."""
     budget: RetryBudget | None = None
-    """Bounds retries to a share of the requests; `budget: 20%` is short for `budget: {ratio: 20%}`."""
+    """Bounds retries to a share of the requests; `budget: 20%` is short for `budget: {ratio: 20%}`. All steps of a
+    service that call the same share one, to which each adds by its own `ratio`."""
 
     def delays(self) -> tuple[float, ...]:
         """The wait before each retry, in seconds."""
@@ -119,7 +137,7 @@ class Retries(Part):
         return tuple(waits)
 
 
-class CircuitBreaker(Part):
+class CircuitBreaker(SharedPart):
     """Stops calling what fails: calls fail at once with `circuit open` for a while, then a few may try.
 
     The defaults are Hystrix's (20 calls, 50 %, 5 s, one trial); Resilience4j's are 100 calls, 50 %, 60 s, 10 trials.
@@ -153,7 +171,7 @@ class CircuitBreaker(Part):
         return Breaker(resource, self.calls, self.least or self.calls, self.failures, self.open, self.trials)
 
 
-class Bulkhead(Part):
+class Bulkhead(SharedPart):
     """Bounds how many calls are under way at a time, so that one slow callee does not take up the whole caller."""
 
     bare: ClassVar[str | None] = "most"
@@ -193,9 +211,13 @@ class Guard(Part):
     retries: Retries | None = None
     """`retries: 3` is short for `retries: {most: 3}`."""
     circuit_breaker: CircuitBreaker | None = None
-    """Fail at once while most tries fail; `circuit_breaker: {}` takes the defaults."""
+    """Fail at once while most tries fail; `circuit_breaker: {}` takes the defaults. All steps of a service that call
+    the same share one, as they do a bulkhead."""
     bulkhead: Bulkhead | None = None
-    """Most tries under way at a time; `bulkhead: 20` is short for `bulkhead: {most: 20}`."""
+    """Most tries under way at a time; `bulkhead: 20` is short for `bulkhead: {most: 20}`. All steps of a service that
+    call the same (another service, whichever of its operations; an external API) and have one share one, of each
+    replica, so they say the same, and an override of one's values is of all. This is how to model a connection pool,
+    with as many connections as `most` and a `queue_limit` of those who may wait for one."""
     hedge: Hedge | None = None
     """Send a late request once more; `hedge: 30 ms` is short for `hedge: {after: 30 ms}`."""
 
@@ -290,4 +312,4 @@ class Guard(Part):
 
 
 def _budget(caller: Caller, name: str, budget: RetryBudget) -> Place:
-    return caller.own(f"retry-budgets.{name}", lambda resource: Budget(resource, budget.reserve, budget.saved))
+    return caller.own(f"retry-budgets.{name}", budget.station)

@@ -85,8 +85,15 @@ def _inner(kinds: list[type[Part]], name: str, path: str) -> list[type[Part]]:
     found = _parts(fields[name].annotation)
     if not found:
         takes = _takes(fields[name].annotation, fields[name].metadata)
-        raise UsageError(f"{path}.{name} has no fields, it takes {takes}")
+        raise UsageError(f"{path}.{name} has no fields, it takes {takes}{_told(fields[name].annotation)}")
     return found
+
+
+def _told(annotation: Any) -> str:
+    """What the class of something that is written as a text says of it."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return f". {_first_line(annotation)}" if issubclass(annotation, Part) else ""
+    return next(filter(None, map(_told, get_args(annotation))), "")
 
 
 def _are_steps(kinds: list[type[Part]]) -> bool:

@@ -117,7 +117,7 @@ class Lowering:
             self.resources[section] = {name: resource.lower(self, name) for name, resource in named}
         self._processes: dict[str, int] = {}
         self._made: dict[str, Any] = {}
-        self._shared: dict[tuple[str, Station], tuple[int, ...]] = {}
+        self._shared: dict[str, tuple[int, ...]] = {}
         self._clients: Clients | None = None
 
     def program(self) -> p.Program:
@@ -183,11 +183,11 @@ class Lowering:
         return self._processes[name]
 
     def shared(self, resource: str, make: Callable[[str], Station], count: int) -> tuple[int, ...]:
-        """`count` stations of a resource, the same ones for all who need equal ones."""
-        key = resource, make(resource)
-        if key not in self._shared:
-            self._shared[key] = tuple(self.builder.station(key[1]) for _ in range(count))
-        return self._shared[key]
+        """`count` stations of a resource, the same ones for all who ask for it."""
+        if resource not in self._shared:
+            station = make(resource)
+            self._shared[resource] = tuple(self.builder.station(station) for _ in range(count))
+        return self._shared[resource]
 
     def _workload(self, name: str, workload: Workload) -> None:
         builder = self.builder

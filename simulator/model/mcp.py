@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from simulator.distributions import Constant
 from simulator.model.distribution import CountDistribution
-from simulator.model.guard import Guard
+from simulator.model.guarded_step import GuardedStep
 from simulator.model.message import Messages, Transport
 from simulator.model.part import Factor, Part, Size
 from simulator.model.prompt import Tokens, drawn_tokens
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from simulator.model.system import System
 
 
-class McpStep(Guard, Transport, StepPart):
+class McpStep(GuardedStep, Transport):
     """Call a tool, or read a resource, of an MCP server; its answer goes into the prompts that follow."""
 
     verb: ClassVar[str] = "mcp"
@@ -60,7 +60,7 @@ class McpStep(Guard, Transport, StepPart):
             messages = Messages(format=self.format, compression=self.compression, connection=self.connection)
             self.guard(
                 site,
-                self.mcp.partition(".")[0],
+                self.callee(self.mcp),
                 lambda: site.lowering.call(self.mcp, site, messages, request=request, response=response),
             )
             self._remember(site, result)

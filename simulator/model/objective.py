@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema
 from simulator import units
 from simulator.model.part import Part
 
-WORKLOAD = re.compile(r"(?:(messages(?:\.[A-Za-z][\w-]*){1,2}|[A-Za-z][\w-]*)\s*:\s*)?(.*)", re.DOTALL)
+WORKLOAD = re.compile(r"(?:([^:()]+?)\s*:\s*)?(.*)", re.DOTALL)
 OBJECTIVE = re.compile(r"(?P<metric>[^<>]+?)\s*(?P<operator><=|>=|<|>)\s*(?P<target>.+)")
 PERCENTILE = re.compile(r"p\d{1,2}(?:\.\d+)?|p999")
 GOODPUT = re.compile(r"(goodput(?: share)?)\s*\((.*)\)", re.DOTALL)
@@ -35,7 +35,7 @@ DIMENSIONS = {
 EXPECTED = (
     "mean, a percentile such as p99 or p99.9, throughput, error rate, utilization, goodput(latency 1 s); "
     "of LLM calls ttft p95 (or tpot, gap; or mean), itl mean, input tokens, output tokens, cached tokens, "
-    "goodput(ttft 500 ms, tpot 50 ms)"
+    "goodput(ttft 500 ms, tpot 50 ms); of one workload with its name and a colon before it"
 )
 EXPECTED_LIMITS = "limits of latency, ttft, tpot or gap, e.g. goodput(ttft 500 ms, tpot 50 ms)"
 
@@ -142,7 +142,10 @@ def _limits(text: str, inside: str) -> Limits:
 
 
 class Objective(Part):
-    """A bound on a metric; written as one text."""
+    """A bound on a metric, written as one text: `p99 < 200 ms`, `mean < 50 ms`, `throughput > 2k/s`, `error rate < 1%`,
+    `utilization < 70%` (of the busiest resource), `goodput(latency 1 s) > 95%`; of one workload with its name before
+    it, `shoppers: p99 < 200 ms`, and of messages likewise, `messages.orders: p95 < 5 s`; where language models are
+    asked, `ttft p95 < 500 ms` and `tpot mean < 50 ms`, too."""
 
     expected: ClassVar[str | None] = "an objective such as 'p99 < 200 ms'"
 

@@ -9,6 +9,7 @@ from typing import Any
 from simulator.errors import InputError, Problem
 from simulator.model.document import read
 from simulator.model.shape import Keys, NoPlaceError, assign
+from simulator.model.shared_guards import same_elsewhere
 from simulator.model.system import System
 
 EXPECTED_VALUE = "got nothing, expected a value (null says that there is none, '' is an empty text)"
@@ -70,14 +71,24 @@ def apply_overrides(document: Any, overrides: list[Override]) -> Any:
 
 
 def apply_and_locate(document: Any, overrides: list[Override]) -> tuple[Any, dict[Keys, str]]:
-    """The changed document, and the text of each override by its path in the document's keys."""
-    changed, places, problems = document, {}, []
+    """The changed document, and the text of each override by its paths in the document's keys.
+
+    What several steps share changes in all of them, but for those where an override before has said otherwise.
+    """
+    changed, problems = document, []
+    said: dict[Keys, str] = {}
+    places: dict[Keys, str] = {}
     for override in overrides:
         try:
             changed, keys = assign(System, changed, override.path, override.value)
-            places[keys] = override.text
         except NoPlaceError as error:
             problems.append(_problem(override.text, f"no such place in the model: {error}"))
+            continue
+        said[keys] = override.text
+        elsewhere = [each for each in same_elsewhere(changed, keys) if each not in said]
+        for place in elsewhere:
+            changed, _ = assign(System, changed, tuple(map(str, place)), override.value)
+        places |= dict.fromkeys([*elsewhere, keys], override.text)
     if problems:
         raise InputError(problems)
     return changed, places

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 STEPS: dict[str, type[StepPart]] = {}
 """The kinds of steps by verb, in the order in which they are defined."""
-EXPECTED_STEP = "expected a step: a verb such as compute, read or call, and what it needs (tpsim schema has all verbs)"
+EXPECTED_STEP = (
+    "expected a step: a verb such as compute, delay, read or call, and what it needs "
+    "(tpsim schema services.operations has all verbs)"
+)
 Place = tuple[str | int, ...]
 
 

@@ -29,6 +29,7 @@ from simulator.model.replays import replay_problems
 from simulator.model.resource import RESOURCES, Resource, discover
 from simulator.model.service import Service
 from simulator.model.shape import NoPlaceError, assign
+from simulator.model.shared_guards import differing_guards
 from simulator.model.words import short
 from simulator.model.workload import Workload
 from simulator.program.arrivals import Replay
@@ -133,7 +134,12 @@ class System(StackOfResources):
             ]
             raise ValidationError.from_exception_data(cls.__name__, [*fields, *references]) from None
         if not references:
-            found = (*memory_problems(system), *replay_problems(system, document), *llm_problems(system, document))
+            found = (
+                *memory_problems(system),
+                *replay_problems(system, document),
+                *llm_problems(system, document),
+                *differing_guards(document),
+            )
             references = [_problem(*each) for each in found]
         if references:
             raise ValidationError.from_exception_data(cls.__name__, references)

@@ -38,11 +38,12 @@ from pydantic import Field, model_validator
 from simulator.distributions import Constant
 from simulator.model.distribution import DurationDistribution, KeySpec, SizeDistribution
 from simulator.model.guard import Guard
+from simulator.model.guarded_step import GuardedStep
 from simulator.model.message import Messages
 from simulator.model.part import Count, Duration, Instances, Part
 from simulator.model.resource import Resource
 from simulator.model.site import Deployment, Site
-from simulator.model.step import STEPS, StepPart
+from simulator.model.step import STEPS
 from simulator.program.builder import Builder
 from simulator.program.instructions import (
     NO_REGISTER,
@@ -396,12 +397,13 @@ class Delivery:
         if ordered:
             self._acquire(place, component)
         with builder.within(group.group.operation):
-            group.group.guard(self.publisher, self.lowered.name, attempt if ordered else attempt_of_anybody)
+            consumers = f"{self.lowered.name}.{group.name}"
+            group.group.guard(self.publisher, consumers, attempt if ordered else attempt_of_anybody)
         if ordered:
             builder.emit(Release())
 
 
-class Publish(Guard, StepPart):
+class Publish(GuardedStep):
     """Send a message to a broker, or one that starts an operation directly, which nobody waits for."""
 
     verb: ClassVar[str] = "publish"
@@ -425,15 +427,20 @@ class Publish(Guard, StepPart):
             yield from (f"{target}.{group}" for group in consumers or () if isinstance(consumers, dict))
             yield target.partition(".")[0]
 
+    @classmethod
+    def callee(cls, target: str) -> str:
+        """The operation, or the broker."""
+        return target if "." in target else f"publish {target}"
+
     def lower(self, site: Site) -> None:
         """Tokens of their own, one for every group of consumers."""
         with site.builder.within(f"message {self.publish}"):
             if "." in self.publish:
-                self.guard(site, self.publish, lambda: self._start(site))
+                self.guard(site, self.callee(self.publish), lambda: self._start(site))
                 return
             partition = self._partition(site)
             delivery = Delivery(site, site.resource("brokers", self.publish), partition, self.size)
-            self.guard(site, f"publish {self.publish}", delivery.publish)
+            self.guard(site, self.callee(self.publish), delivery.publish)
 
     def _start(self, site: Site) -> None:
         """A message that starts an operation."""

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from simulator.distributions import Constant
 from simulator.model.distribution import DurationDistribution
-from simulator.model.guard import Guard
+from simulator.model.guarded_step import GuardedStep
 from simulator.model.part import Count, Share
 from simulator.model.resource import Resource
-from simulator.model.step import StepPart
 from simulator.program.builder import Builder
 from simulator.program.instructions import Acquire, Branch, Delay, Fail, Jump, Place, Release
 from simulator.program.stations import Pool
@@ -39,7 +38,7 @@ class ExternalApi(Resource):
         return lowering.builder.station(Pool(f"externals.{name}", float(self.concurrency)))
 
 
-class ExternalCall(Guard, StepPart):
+class ExternalCall(GuardedStep):
     """Call an external API and wait for it."""
 
     verb: ClassVar[str] = "external"
@@ -51,7 +50,7 @@ class ExternalCall(Guard, StepPart):
     def lower(self, site: Site) -> None:
         """A delay, and a failure with the API's probability."""
         with site.builder.within(f"external {self.external}"):
-            self.guard(site, self.external, lambda: self._body(site))
+            self.guard(site, self.callee(self.external), lambda: self._body(site))
 
     def _body(self, site: Site) -> None:
         builder, api = site.builder, site.lowering.system.resources("externals")[self.external]
