@@ -1,12 +1,9 @@
 """Programs with LLM calls, built by hand, and the results of their runs on the reference engine."""
 
-from dataclasses import replace
-
 from simulator.analytic.demands import facts
 from simulator.distributions import Constant, Exponential, LogNormal
 from simulator.engines.simpy.engine import simulate
 from simulator.model.files import loads
-from simulator.model.lowering import lower
 from simulator.model.objective import Objective
 from simulator.program.arrivals import Renewal
 from simulator.program.builder import Builder
@@ -113,8 +110,8 @@ class Study:
         self.sections = sections_of(self.replications, warm_up)
 
     def results(self):
-        """What `tpsim run` would say; nothing is known analytically of a program built by hand."""
-        known = replace(facts(lower(self.system)), workloads=(), messages=(), saturation_factor=float("inf"))
+        """What `tpsim run` would say."""
+        known = facts(self.program)
         return Summary(self.system, self.program, known, self.replications, self.sections, 5).results()
 
     def requests(self, workload, section=None):

@@ -169,6 +169,8 @@ def test_every_verb_succeeds(tpsim, verb):
         (["compare", "shop.yaml", "--to", "hosts.app.count="], "hosts.app.count=: got nothing, expected a value"),
         (["compare", "shop.yaml", "--set", "hosts.app.count", "--to", "run.seed=1"], "expected path=value, such as"),
         (["sweep", "shop.yaml"], "--vary"),
+        (["sweep", "shop.yaml", "--vary", "run.seed=1,,2"], "got nothing, expected a value"),
+        (["sweep", "shop.yaml", "--vary", "run.seed=1,2", "--vary", "run.seed=3"], "is given twice"),
         (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "-o", "table.xls"], ".csv or .parquet"),
         (["compare", "shop.yaml", "--to", "hosts.app.count=1", "--metric", "goodput"], "expected limits of latency"),
         (["sweep", "shop.yaml", "--vary", "hosts.app.count=1", "--objective", "goodput > 3/s"], "expected limits of"),

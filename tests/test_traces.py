@@ -309,7 +309,9 @@ def test_engines_agree(tmp_path, overrides, sizes):
 
 
 def test_each_request_takes_its_own_tokens(tmp_path):
-    system = model_of(tmp_path, overrides=["services.llm.workers=300", "hosts.gpu.cpu=300", "workloads.chat.timeout="])
+    system = model_of(
+        tmp_path, overrides=["services.llm.workers=300", "hosts.gpu.cpu=300", "workloads.chat.timeout=null"]
+    )
     system = loads(dump(system).replace("exponential: 2 ms", "constant: 2 ms"))
     trace = system.workloads["chat"].replay.trace().trace
     (table,) = check_program(lower(system), duration=60.0).requests

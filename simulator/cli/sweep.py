@@ -21,6 +21,7 @@ from simulator.cli.options import (
     Seed,
     Sets,
     SummariesOnly,
+    axes_of,
     model_path,
     objective_of,
     settings_of,
@@ -55,12 +56,12 @@ def sweep(
 ) -> None:
     """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
     from simulator.study import store
-    from simulator.study.sweep import Axis, tidy
     from simulator.study.sweep import sweep as sweep_model
+    from simulator.study.sweep import tidy
 
     if output is not None and output.suffix not in (".csv", ".parquet"):
         raise UsageError(f"-o: got {str(output)!r}, expected a file that ends in .csv or .parquet")
-    axes = [Axis.parse(text) for text in vary]
+    axes = axes_of(vary)
     objectives = [objective_of(text) for text in objective or ()]
     settings = settings_of(seed, duration, replications, precision, engine, jobs, summaries_only)
     finished: dict[int, tuple[Point, Results]] = {}

@@ -73,6 +73,10 @@ class Overload:
         factor, _ = self.saturation()
         return "as much is offered as" if _is_too_much(factor) and factor * AS_MUCH >= 1.0 else "more is offered than"
 
+    def facts_of(self, workload: int) -> WorkloadFacts:
+        """What analysis says of a workload that is sent from outside."""
+        return self.facts.workloads[self.program.senders.index(workload)]
+
     def waits_without_end(self, workload: int) -> bool:
         """Whether an open workload that is sent from outside waits for what surely has no steady state.
 
@@ -80,7 +84,7 @@ class Overload:
         """
         if workload not in self.program.senders or self._sheds_load():
             return False
-        facts, section_of = self.facts.workloads[workload], [section.workloads[workload] for section in self.sections]
+        facts, section_of = self.facts_of(workload), [section.workloads[workload] for section in self.sections]
         completed = sum(each.completed for each in section_of)
         waited = sum(float(each.wait.sum()) for each in section_of)
         return any(

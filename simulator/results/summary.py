@@ -205,7 +205,7 @@ class Summary:
         if index not in self.program.senders:
             return False
         each = [section.workloads[index] for section in self.sections]
-        return is_too_short(self.facts.workloads[index], each, self._duration())
+        return is_too_short(self.overload.facts_of(index), each, self._duration())
 
     def _duration(self) -> float:
         return min(each.duration for each in self.replications)
@@ -226,7 +226,7 @@ class Summary:
         every = {**workloads, **messages}
         numbers = (*self.program.senders, *self.program.streams)
         growing = [self.program.workloads[each].name for each in numbers if self._backlog_grows(each)]
-        unseen = [self.facts.workloads[each] for each in self.program.senders if self._is_too_short(each)]
+        unseen = [self.overload.facts_of(each) for each in self.program.senders if self._is_too_short(each)]
         seen = workloads.keys() - {each.workload for each in unseen}
         stuck = [name for name, result in workloads.items() if name in seen and _is_stuck(result)]
         overloaded, limited = self.overload.reason(), self.overload.limited()
