@@ -298,6 +298,35 @@ def test_caches_behind_one_with_room_for_all_are_asked_for_nothing(eviction: str
     assert [each.resource for each in found.workloads[0].demands] == ["caches.first"]
 
 
+RETRIED = """
+hosts: {{app: {{cpu: 4}}, other: {{cpu: 4}}}}
+services:
+  web: {{host: app, workers: 50, operations: {{get: [{{call: it.do, {guard}}}, compute: 1 ms]}}}}
+  it:
+    host: other
+    operations:
+      do: [compute: 10 ms, choose: [{{probability: 30%, steps: [fail: no]}}, {{probability: 70%, steps: []}}]]
+network: {{latency: 0 s}}
+workloads: {{w: {{rate: 100/s, operation: web.get}}}}
+"""
+
+
+@pytest.mark.parametrize("guard", ["retries: {most: 2, backoff: 20 ms, jitter: 50%}", "retries: 2, timeout: 10 s"])
+def test_what_is_known_to_fail_is_tried_again(guard: str) -> None:
+    program = lower(loads(RETRIED.format(guard=guard)))
+    found = facts(program)
+    tries, reached = 1 + 0.3 + 0.09, 1 - 0.3**3
+    waited = 0.75 * (0.3 * 0.02 + 0.09 * 0.04) if "backoff" in guard else 0.0
+    assert demand(found, "hosts.other.cpu").demand == pytest.approx(tries * 0.01)
+    assert demand(found, "hosts.app.cpu").demand == pytest.approx(reached * 0.001)
+    assert response(found) == pytest.approx(tries * 0.01 + waited + reached * 0.001)
+    assert demand(found, "services.web.workers").demand == pytest.approx(response(found))
+    records = compiled.simulate(program, 200.0, seed=1)
+    (number,) = program.resources()["hosts.other.cpu"]
+    visits = records.stations[-1, number, STATION_FIELDS.index("arrivals")] / 200.0 / 100.0
+    assert visits == pytest.approx(tries, rel=0.03)
+
+
 def test_another_key_is_not_known_to_be_missed() -> None:
     inner = "{lookup: second, key: other, miss: [{compute: 1 ms}]}"
     found = facts(

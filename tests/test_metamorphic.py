@@ -486,30 +486,33 @@ def test_workers_are_the_bottleneck_only_where_they_are_waited_for_and_what_they
     assert results.bottleneck.resource == limit
 
 
-FAILING_HALF_OF_THE_TIME = """
+LATE_HALF_OF_THE_TIME = """
 hosts: {app: {cpu: 1}, edge: {cpu: 8}}
 services:
   web:
     host: app
     workers: 1
-    queue_limit: 20
+    queue_limit: 15
+    operations: {get: [compute: 10 ms]}
+  late:
+    host: edge
     operations:
       get:
-        - compute: {exponential: 10 ms}
-        - choose: [{probability: 0.5, steps: [fail: broken]}, {probability: 0.5, steps: []}]
-  front: {host: edge, operations: {get: [{call: web.get, retries: 4}]}}
+        - choose: [{probability: 0.5, steps: [delay: 1 s]}, {probability: 0.5, steps: []}]
+        - call: web.get
+  front: {host: edge, operations: {get: [{call: late.get, timeout: 200 ms, on_timeout: abandon, retries: 4}]}}
 workloads: {users: {rate: RATE, operation: front.get}}
 """
 
 
 def test_retries_that_analysis_does_not_know_of_overload_a_server_that_it_takes_to_be_large_enough():
     settings = Settings(replications=3, duration=60.0, jobs=1)
-    overloaded = run(loads(FAILING_HALF_OF_THE_TIME.replace("RATE", "80/s")), settings)
+    overloaded = run(loads(LATE_HALF_OF_THE_TIME.replace("RATE", "80/s")), settings)
     assert not overloaded.stable
     assert "hosts.app.cpu is busy all the time" in overloaded.verdict
     assert overloaded.bottleneck is not None
     assert overloaded.bottleneck.saturation_factor is None  # 1.25 by analysis; one that is full does not show it
-    light = run(loads(FAILING_HALF_OF_THE_TIME.replace("RATE", "20/s")), settings)
+    light = run(loads(LATE_HALF_OF_THE_TIME.replace("RATE", "20/s")), settings)
     assert light.stable
     assert light.bottleneck is not None
     # 1 + 1/2 + 1/4 + ... tries of 10 ms for each of 20 requests a second

@@ -2,9 +2,11 @@
 
 Nothing is simulated, so the answers are instant and carry these assumptions:
 
-- Nothing fails: no fault happens, no time-out fires, no queue or memory is full, so handlers and retries do not run. A
-  `Fail` that the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing
-  follows it. Gauges are as at time 0, but garbage collections come as often as they do on average.
+- Nothing fails for want of time or room: no fault happens, no time-out fires, no queue or memory is full. A `Fail` that
+  the request's own code reaches (a failing external call, a `fail` step) ends the token, and nothing follows it, but
+  where it is tried again: then tries are as many as it takes, each failing as likely as the first, and no budget bounds
+  them. Branches that run beside others are taken to last as long as their first tries. Other handlers do not run.
+  Gauges are as at time 0, but garbage collections come as often as they do on average.
 - All instances that autoscaling may start are there.
 - A balancer sends equal shares to its replicas, or shares like their weights; where a key chooses among stations or the
   ways of a switch, the shares follow from the keys' popularity, and other switches go all their ways alike.

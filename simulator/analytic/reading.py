@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -311,6 +312,30 @@ class Reading:
         rate = most_sequences_per_second(engine, blocks, lengths_of(engine, instruction), revisit)
         return engine.sequences / rate
 
+    def _scope(self, instruction: ops.Scope, pc: int) -> Step:
+        """The first try, and as many more as those that fail ask for."""
+        retry, done = self._retry_of(instruction), self._end_of(instruction)
+        if retry is None or done is None or self.success[done] <= 0.0:
+            return Step(onward=((pc + 1, 1.0),))
+        fails = max(1.0 - self.success[pc + 1] / self.success[done], 0.0)
+        again = [fails ** (number + 1) for number in range(len(retry.delays))]
+        waited = math.fsum(share * delay for share, delay in zip(again, retry.delays, strict=True))
+        return Step(waited * (1.0 - retry.jitter / 2.0), ((pc + 1, 1.0 + math.fsum(again)),))
+
+    def _retry_of(self, instruction: ops.Scope) -> ops.Retry | None:
+        """What the handler of a scope does, if it tries again."""
+        handler = itertools.dropwhile(lambda each: isinstance(each, ops.Meter), self._code_from(instruction.handler))
+        first = next(handler, None)
+        return first if isinstance(first, ops.Retry) else None
+
+    def _code_from(self, pc: int) -> Iterator[ops.Instruction]:
+        return itertools.islice(self.program.instructions, pc, None)
+
+    def _end_of(self, instruction: ops.Scope) -> int | None:
+        """Where a scope that has not failed goes on: what comes before its handler jumps there."""
+        before = self.program.instructions[instruction.handler - 1]
+        return before.target if isinstance(before, ops.Jump) else None
+
     def _branch(self, instruction: ops.Branch | ops.IfAtLeast, pc: int) -> Step:
         return Step(onward=((pc + 1, 1.0 - instruction.share), (instruction.target, instruction.share)))
 
@@ -368,7 +393,7 @@ class Reading:
 _READERS: dict[type[ops.Instruction], str] = {
     ops.Work: "work", ops.Delay: "delay", ops.Lookup: "lookup", ops.Choose: "choose", ops.Jump: "jump",
     ops.Switch: "switch", ops.Branch: "branch", ops.IfAtLeast: "branch", ops.Generate: "generate",
-    ops.Fork: "fork", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
+    ops.Fork: "fork", ops.Scope: "scope", ops.Publish: "publish", ops.Loop: "loop", ops.Next: "end", ops.End: "end",
     ops.Fail: "stop", ops.Retry: "stop",
 }  # fmt: skip
 
