@@ -570,8 +570,8 @@ def test_a_comparison_with_an_unstable_side_has_no_latency_there(tpsim):
     assert "ms" in line
 
 
-def in_a_terminal(arguments, until=None, limit=60.0, **environment):
-    """Run with stdout and stderr on a terminal; stop it by an interrupt once `until` was seen."""
+def in_a_terminal(arguments, until=None, limit=60.0, asked=signal.SIGINT, **environment):
+    """Run with stdout and stderr on a terminal; stop it by a signal once `until` was seen."""
     leader, follower = pty.openpty()
     names = {"TERM": "xterm", "COLUMNS": "80", **environment}
     process = subprocess.Popen(
@@ -588,7 +588,7 @@ def in_a_terminal(arguments, until=None, limit=60.0, **environment):
             break
         seen += piece
         if until and until in seen and not stopped:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(asked)
             stopped = True
     os.close(leader)
     try:
@@ -901,6 +901,17 @@ def test_an_interrupted_sweep_keeps_the_points_that_were_finished(folder, jobs):
     assert seen.rstrip().endswith("tpsim: interrupted")
     assert (folder / "table.csv").read_text() == "an older one"
     assert pd.read_csv(folder / "table.partial.csv")["run.duration"].unique().tolist() == finished
+
+
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_sweep_keeps_the_points_that_were_finished(folder, asked):
+    durations = "run.duration=1s,2s,10000000s,3s"
+    code, seen = in_a_terminal(
+        ["sweep", "shop.yaml", "--vary", durations, "-r", "3", "-j", "2", "-o", "table.csv"], b" 75%", asked=asked
+    )
+    assert code == 128 + asked
+    assert seen.rstrip().endswith("tpsim: terminated")
+    assert pd.read_csv(folder / "table.partial.csv")["run.duration"].unique().tolist() == ["1s", "2s", "3s"]
 
 
 def test_a_sweep_that_loses_a_worker_keeps_the_points_that_were_finished(tpsim, folder, monkeypatch):
