@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from simulator.engines.simpy.stations.queue import Queue
-from simulator.engines.simpy.stations.station import Station
+from simulator.engines.simpy.stations.station import UsedStation
 from simulator.engines.simpy.tokens import Token
 from simulator.program.stations import Batch, Discipline
 from simulator.streams import Stream
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
 
 
-class BatchStation(Station):
+class BatchStation(UsedStation):
     """`Batch`: `busy` counts the jobs in service, `used` the share of its time that they take in full batches.
 
     There a job takes `each` seconds of the base beside its own. A batch in service `lasts` so long.
@@ -29,18 +29,8 @@ class BatchStation(Station):
         self.queue = Queue(Discipline.FIFO)
         self.batch: dict[Token, None] = {}
         self.serving = False
-        self.began = self.each = self.lasts = self.used = 0.0
+        self.began = self.each = self.lasts = 0.0
         self.timer: Any = None  # runs while the server is free and the first waiting job lingers
-
-    def account(self) -> float:
-        """Bring the integrals of work and of jobs waiting up to now."""
-        now = self.engine.environment.now
-        span = now - self.last
-        if span > 0.0:
-            self.busy_area += span * self.used
-            self.waiting_area += span * self.waiting
-            self.last = now
-        return now
 
     def enter(self, token: Token, amount: float, component: int) -> bool:
         """Ask for service in which `amount` seconds are the job's own."""

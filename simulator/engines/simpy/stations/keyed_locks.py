@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.queue import Queue
-from simulator.engines.simpy.stations.station import Outcome, Station
+from simulator.engines.simpy.stations.station import Outcome, UsedStation
 from simulator.engines.simpy.tokens import Token
 from simulator.program.program import QUEUE_FULL
 from simulator.program.stations import Discipline, KeyedLocks
@@ -24,26 +24,15 @@ class Lock:
         self.queue = Queue(Discipline.FIFO)
 
 
-class KeyedLocksStation(Station):
-    """`KeyedLocks`: a lock for each key that is held."""
+class KeyedLocksStation(UsedStation):
+    """`KeyedLocks`: a lock for each key that is held; units of the key watched are `used`, or of all."""
 
     def __init__(self, engine: Engine, spec: KeyedLocks) -> None:
         super().__init__(engine)
         self.capacity = spec.capacity
         self.queue_limit = spec.queue_limit
         self.watched = spec.watched
-        self.used = 0.0
         self.locks: dict[int, Lock] = {}
-
-    def account(self) -> float:
-        """Bring the integrals of units that are used, of the key watched or of all, and of tokens waiting up to now."""
-        now = self.engine.environment.now
-        span = now - self.last
-        if span > 0.0:
-            self.busy_area += span * self.used
-            self.waiting_area += span * self.waiting
-            self.last = now
-        return now
 
     def enter(self, token: Token, key: int, component: int) -> bool:
         """Ask for a unit of a key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from simulator.engines.simpy.stations.queue import Queue
-from simulator.engines.simpy.stations.station import Outcome, Station
+from simulator.engines.simpy.stations.station import Outcome, UsedStation
 from simulator.engines.simpy.tokens import Token
 from simulator.program.program import DOES_NOT_FIT, REFUSED, WAITED_TOO_LONG
 from simulator.program.stations import Pool
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from simulator.engines.simpy.engine import Engine
 
 
-class PoolStation(Station):
+class PoolStation(UsedStation):
     """`Pool`: units held across instructions."""
 
     def __init__(self, engine: Engine, spec: Pool) -> None:
@@ -25,18 +25,7 @@ class PoolStation(Station):
         self.wait_limit, self.standing = spec.wait_limit, spec.standing
         self.queue = Queue(spec.discipline)
         self.filled = 0.0  # when the queue was last empty
-        self.used = 0.0
         self.refusals = self.hangs = 0  # how often it has been closed, in either way
-
-    def account(self) -> float:
-        """Bring the integrals of units held and tokens waiting up to now."""
-        now = self.engine.environment.now
-        span = now - self.last
-        if span > 0.0:
-            self.busy_area += span * self.used
-            self.waiting_area += span * self.waiting
-            self.last = now
-        return now
 
     @property
     def outstanding(self) -> int:

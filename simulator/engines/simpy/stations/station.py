@@ -104,3 +104,21 @@ class Station:
         """Turn a token away; True where it goes on in a handler."""
         self.rejections += 1
         return self.engine.fail(token, reason)
+
+
+class UsedStation(Station):
+    """A station that is busy by what is `used` of it, and not by how many use it."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self.used = 0.0
+
+    def account(self) -> float:
+        """Bring the integrals of what is used and of tokens waiting up to now, and return now."""
+        now = self.engine.environment.now
+        span = now - self.last
+        if span > 0.0:
+            self.busy_area += span * self.used
+            self.waiting_area += span * self.waiting
+            self.last = now
+        return now
