@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -575,8 +576,9 @@ def in_a_terminal(arguments, until=None, limit=60.0, asked=signal.SIGINT, **envi
     leader, follower = pty.openpty()
     names = {"TERM": "xterm", "COLUMNS": "80", **environment}
     process = subprocess.Popen(
-        command(*arguments), stdin=subprocess.DEVNULL, stdout=follower, stderr=follower, env={**os.environ, **names}
-    )
+        command(*arguments), stdin=subprocess.DEVNULL, stdout=follower, stderr=follower, env={**os.environ, **names},
+        preexec_fn=None if asked == signal.SIGINT else partial(signal.signal, asked, signal.SIG_DFL),  # despite nohup
+    )  # fmt: skip
     os.close(follower)
     seen, stopped, ends = b"", False, time.monotonic() + limit
     while time.monotonic() < ends and select.select([leader], [], [], limit)[0]:
@@ -729,6 +731,7 @@ def test_a_sweep_goes_to_a_file_or_to_stdout(tpsim, folder):
 # Pipes, signals and lost workers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_model_comes_through_a_pipe(verb):
     arguments = command(*(each.replace("shop.yaml", "/dev/stdin") for each in VERBS[verb]))
@@ -750,6 +753,7 @@ def with_closed(streams, arguments):
     return subprocess.run(["bash", "-c", code, "bash", *command(*arguments)], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("closed", [[2], [0], [0, 2]])
 def test_a_closed_stderr_or_stdin_is_not_missed(tpsim, closed, jobs):

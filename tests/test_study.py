@@ -6,6 +6,7 @@ The system is a disk of queue depth 1 under Poisson arrivals, which is M/M/1: th
 import math
 import pickle
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -446,51 +447,65 @@ def test_an_error_of_a_task_is_raised_here():
         list(map_tasks(refuse, [2, 3], 2))
 
 
-def end_soon(_):
-    """A result that does not go through the pipe at once, and an end of the worker before it has."""
+def end_half_way(told):
+    """Once told to, a result that is too long to go through the pipe unread, and an end of the worker meanwhile."""
     import os
     import signal
     import threading
 
+    if told is None:
+        return b""
+    while not told.exists():
+        time.sleep(0.01)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
     return bytes(10_000_000)
 
 
 @pytest.mark.parametrize("stops", [WorkerLostError, KeyboardInterrupt])
-def test_a_worker_that_is_lost_half_way_through_a_result_holds_nobody_up(stops):
+def test_a_worker_that_is_lost_half_way_through_a_result_holds_nobody_up(tmp_path, stops):
+    told = tmp_path / "told"
+
     def wait(number, outcome):
+        told.touch()
+        time.sleep(1.0)
         if stops is KeyboardInterrupt:
             raise stops
-        time.sleep(1.0)
 
     with pytest.raises(stops):
-        list(map_tasks(first_quickly, [0, 1], 2, wait))
+        list(map_tasks(end_half_way, [None, told], 2, wait))
 
 
-def first_quickly(number):
-    return end_soon(number) if number else number
+def wait_for(told, number):
+    while number == 0 and not told.exists():
+        time.sleep(0.01)
 
 
-def test_outcomes_are_told_of_as_they_come():
-    came = []
-    outcomes = list(map_tasks(first_slowly, range(4), 2, lambda number, outcome: came.append((number, outcome))))
-    assert outcomes == [0, 1, 2, 3]
-    assert came == [(1, 1), (2, 2), (3, 3), (0, 0)]
-
-
-def first_slowly(number):
-    time.sleep(0.0 if number else 3.0)
+def first_last(told, number):
+    wait_for(told, number)
     return number
 
 
-def test_the_first_error_is_raised_though_a_later_one_comes_before():
-    with pytest.raises(UsageError, match="not 0"):
-        list(map_tasks(refuse_slowly, range(3), 2))
+def test_outcomes_are_told_of_as_they_come(tmp_path):
+    came, told = [], tmp_path / "told"
+
+    def note(number, outcome):
+        came.append((number, outcome))
+        if number == 3:
+            told.touch()
+
+    assert list(map_tasks(partial(first_last, told), range(4), 2, note)) == [0, 1, 2, 3]
+    assert came == [(1, 1), (2, 2), (3, 3), (0, 0)]
 
 
-def refuse_slowly(number):
-    time.sleep(0.0 if number else 2.0)
+def refuse_first_last(told, number):
+    wait_for(told, number)
+    told.touch()
     raise UsageError(f"not {number}")
+
+
+def test_the_first_error_is_raised_though_a_later_one_comes_before(tmp_path):
+    with pytest.raises(UsageError, match="not 0"):
+        list(map_tasks(partial(refuse_first_last, tmp_path / "told"), range(3), 2))
 
 
 def test_a_lost_worker_is_said():
