@@ -143,6 +143,8 @@ def quicker(program: Program) -> Program:
                 instruction = dataclasses.replace(instruction, amount=half(instruction.amount))
             case ops.Delay():
                 instruction = dataclasses.replace(instruction, amount=half(instruction.amount))
+            case ops.Retry(delays=delays):
+                instruction = dataclasses.replace(instruction, delays=tuple(delay / 2.0 for delay in delays))
             case ops.Scope(timeout=timeout) if timeout is not None:
                 instruction = dataclasses.replace(instruction, timeout=half(timeout))
             case ops.Generate(revisit=revisit) if revisit is not None:
