@@ -942,6 +942,15 @@ def test_a_table_that_a_full_disk_refuses_is_printed(tpsim, folder, monkeypatch)
     assert outcome.code == 3
     assert "No space left on device" in outcome.err
     assert outcome.out == printed.out
+    monkeypatch.setattr("simulator.cli.progress.Bar.__call__", interrupt_after_the_last)
+    stopped = tpsim(*VERBS["sweep"], "-o", "table.csv")
+    assert stopped.code == 3
+    assert stopped.out == printed.out
+
+
+def interrupt_after_the_last(bar, done, planned):
+    if done == planned:
+        raise KeyboardInterrupt
 
 
 def test_a_sweep_interrupted_before_any_point_leaves_no_file(tpsim, folder, monkeypatch):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simulator.cli.exit_codes import IMPRECISE, INTERRUPTED
+from simulator.cli.exit_codes import IMPRECISE
 from simulator.cli.options import (
     Duration,
     EngineName,
@@ -26,11 +26,13 @@ from simulator.cli.options import (
     objective_of,
     settings_of,
 )
-from simulator.cli.output import print_json, say
+from simulator.cli.output import print_json
 from simulator.cli.progress import Bar
 from simulator.errors import UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from simulator.results.results import Results
     from simulator.study.sweep import Point
 
@@ -55,7 +57,6 @@ def sweep(
     as_json: Json = False,
 ) -> None:
     """Simulate every point of a grid over fields of a model; one tidy table, CSV on stdout or a file."""
-    from simulator.study import store
     from simulator.study.sweep import sweep as sweep_model
     from simulator.study.sweep import tidy
 
@@ -71,17 +72,13 @@ def sweep(
     except BaseException:
         if output is not None and finished:
             part = output.with_suffix(f".partial{output.suffix}")
-            store.write_table(part, tidy([finished[number] for number in sorted(finished)]))
+            _write_or_print(part, tidy([finished[number] for number in sorted(finished)]))
             planned = math.prod(len(axis.values) for axis in axes)
-            say(f"tpsim: {len(finished)} of {planned} points were finished: {part}", INTERRUPTED)
+            print(f"tpsim: {len(finished)} of {planned} points were finished: {part}", file=sys.stderr)
         raise
     table = tidy(points)
     if output is not None:
-        try:
-            store.write_table(output, table)
-        except OSError:
-            table.to_csv(sys.stdout, index=False)  # lest it be lost
-            raise
+        _write_or_print(output, table)
         print(f"{len(points)} points: {output}")
     elif as_json:
         from simulator.results.results import SCHEMA_VERSION, to_json
@@ -91,3 +88,14 @@ def sweep(
         table.to_csv(sys.stdout, index=False)
     if not all(results.precision_reached for _, results in points):
         raise typer.Exit(IMPRECISE)
+
+
+def _write_or_print(path: Path, table: pd.DataFrame) -> None:
+    """Write a table to a file; where that fails, print it, lest it be lost, and raise the OSError."""
+    from simulator.study import store
+
+    try:
+        store.write_table(path, table)
+    except OSError:
+        table.to_csv(sys.stdout, index=False)
+        raise

@@ -12,12 +12,14 @@ from contextlib import contextmanager, suppress
 from functools import lru_cache
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from simulator.errors import TpsimError
 from simulator.interrupts import interrupts_held_back
 from simulator.study.worker import LostConnectionError, Worker
+
+if TYPE_CHECKING:
+    from simulator.study.worker import Context
 
 PRELOADED = ["__main__", "simulator.study.run", "simulator.engines.compiled.loaded"]
 Task = TypeVar("Task")
@@ -51,9 +53,11 @@ def map_tasks(
             done(number, outcome)
             yield outcome
         return
-    with interrupts_held_back():
-        workers = [Worker(_context()) for _ in range(min(jobs, len(tasks)))]
+    workers: list[Worker] = []
     try:
+        with interrupts_held_back():
+            context = _context()
+            workers.extend(Worker(context) for _ in range(min(jobs, len(tasks))))
         yield from _in_order(_ends(workers, function, tasks), done)
     except LostConnectionError:
         raise WorkerLostError(
@@ -112,7 +116,7 @@ def start_early() -> None:
     _context()
 
 
-def _context() -> BaseContext:
+def _context() -> Context:
     """Workers are forked from a server that has the simulator loaded, where there is such a thing."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -16,11 +16,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from multiprocessing.context import BaseContext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simulator.engines import unkept
 from simulator.errors import TpsimError
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkServerContext, SpawnContext
+
+    Context = ForkServerContext | SpawnContext
 
 LONGEST_END = 1.0
 """Seconds to wait for a process to be gone that has been told to end."""
@@ -33,9 +37,9 @@ class LostConnectionError(Exception):
 class Worker:
     """A process that applies functions to tasks."""
 
-    def __init__(self, context: BaseContext) -> None:
+    def __init__(self, context: Context) -> None:
         self.connection, its = context.Pipe()
-        self.process = context.Process(target=_work, args=(its, unkept.everything()), daemon=True)  # type: ignore[attr-defined]
+        self.process = context.Process(target=_work, args=(its, unkept.everything()), daemon=True)
         self.process.start()
         its.close()
 
