@@ -123,9 +123,9 @@ class Overload:
 
     def _is_last_of_those_who_use(self, resource: str, workload: int) -> bool:
         """Whether no workload gives way to this one where they use a resource."""
-        using = [number for number, each in enumerate(self.facts.workloads) if _uses(each, resource)]
-        workloads = self.program.workloads
-        return workloads[workload].priority == max(workloads[number].priority for number in using)
+        senders = zip(self.program.foreground, self.facts.workloads, strict=True)
+        last = max(sender.priority for sender, facts in senders if _uses(facts, resource))
+        return self.program.workloads[workload].priority == last
 
     def _failing_of_waiting(self, resource: str) -> float:
         """Share of the requests of open workloads that fail because they wait, of those that use a resource."""
